@@ -1,0 +1,223 @@
+"""Read and write trained forecasters: a recipe in plain data, the weights, and what the table was.
+
+Two forms hold the same three things: a training run's `.ckpt` (one file, written by Lightning with optimiser state)
+and an exported folder (`config.json` + `model.safetensors`). Both load without unpickling code, and only classes of
+ours, or of modules that the caller has imported already, are built from a file.
+"""
+
+import importlib
+import json
+import os
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tsattn.contracts import ForecastNetwork, TableSpec
+
+FORMAT = 1  # raised when an older tsattn could misread what a newer one wrote
+KEY = "tsattn"  # our entry in a Lightning checkpoint
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a checkpoint holds.
+
+    Attributes:
+        network: In eval mode, on the CPU.
+        spec: The table it was trained on; None for weights that were imported and never trained here.
+        about: Versions, data fingerprint and the like, as written.
+    """
+
+    network: ForecastNetwork
+    spec: TableSpec | None
+    about: dict[str, Any]
+
+
+def build(recipe: dict[str, Any]) -> ForecastNetwork:
+    """Make the network that a recipe describes, with fresh weights.
+
+    Args:
+        recipe: `{"class_path": ..., "init_args": {...}}`, as in `ForecastNetwork.recipe`; may be nested.
+
+    Raises:
+        ValueError: If the class is not a `ForecastNetwork` or lives in a module that nobody asked for.
+    """
+    class_path = recipe["class_path"]
+    module_name, _, class_name = class_path.rpartition(".")
+    if module_name.partition(".")[0] != "tsattn" and module_name not in sys.modules:
+        raise ValueError(
+            f"The checkpoint asks for {class_path}, which is not part of tsattn. If you trust it, "
+            f"run `import {module_name}` first."
+        )
+    network_class = getattr(importlib.import_module(module_name), class_name, None)
+    if not (isinstance(network_class, type) and issubclass(network_class, ForecastNetwork)):
+        raise ValueError(f"The checkpoint asks for {class_path}, which is not a ForecastNetwork.")
+    arguments: dict[str, Any] = {
+        name: build(value) if isinstance(value, dict) and "class_path" in value else value
+        for name, value in recipe["init_args"].items()
+    }
+    return network_class(**arguments)
+
+
+def load(path: str | Path) -> Loaded:
+    """Read a `.ckpt` of a training run or an exported folder.
+
+    Raises:
+        FileNotFoundError: If there is nothing at `path`.
+        ValueError: If the file is cut short, is not a tsattn checkpoint, or its weights do not fit its recipe.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"No checkpoint at {path}. Trained runs keep theirs in runs/<run>/best.ckpt.")
+    if path.is_dir():
+        entry, weights = _read_folder(path)
+    else:
+        state = read_lightning(path)
+        entry = state[KEY]
+        prefix = "network."
+        weights = {k.removeprefix(prefix): v for k, v in state["state_dict"].items() if k.startswith(prefix)}
+    network = build(entry["network"])
+    load_strictly(network, weights, path)
+    spec = entry.get("spec")
+    return Loaded(network.eval(), TableSpec.from_dict(spec) if spec else None, entry.get("about", {}))
+
+
+def read_lightning(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """Return the whole content of a `.ckpt`, refusing what is cut short or not ours.
+
+    Raises:
+        ValueError: One sentence that says which of the two it is.
+    """
+    if not zipfile.is_zipfile(path):
+        raise ValueError(
+            f"{path} ({Path(path).stat().st_size} bytes) is cut short or not a checkpoint. Take another file of the "
+            "run (best.ckpt, last.ckpt), or `tsattn import-checkpoint` for the authors' weights."
+        )
+    try:
+        state = torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as problem:
+        reason = str(problem).split("\n", 1)[0]
+        raise ValueError(f"{path} cannot be read safely as a checkpoint: {reason}") from problem
+    if not (isinstance(state, dict) and isinstance(state.get(KEY), dict) and "state_dict" in state):
+        raise ValueError(
+            f"{path} is not a tsattn checkpoint (it has no `{KEY}` entry). Weights of a model's authors are read by "
+            "`tsattn import-checkpoint --from ... FILE --out DIR`."
+        )
+    if state[KEY]["format"] > FORMAT:
+        raise ValueError(
+            f"{path} has format {state[KEY]['format']}, this tsattn reads up to {FORMAT}: install a newer one."
+        )
+    return state
+
+
+def load_strictly(network: ForecastNetwork, weights: dict[str, torch.Tensor], source: Any) -> None:
+    """Load weights; any missing, unexpected or misshapen key is an error that names the first ones.
+
+    Raises:
+        ValueError: If the keys or shapes differ.
+    """
+    own = network.state_dict()
+    problems = [f"missing {k}" for k in own if k not in weights] + [f"unexpected {k}" for k in weights if k not in own]
+    problems += [
+        f"{k} is {tuple(weights[k].shape)}, expected {tuple(own[k].shape)}"
+        for k in own
+        if k in weights and weights[k].shape != own[k].shape
+    ]
+    if problems:
+        raise ValueError(
+            f"The weights of {source} do not fit {type(network).__name__}: {'; '.join(problems[:3])}"
+            f"{f' and {len(problems) - 3} more' if len(problems) > 3 else ''}."
+        )
+    network.load_state_dict(weights)
+
+
+def export(
+    folder: str | Path,
+    network: ForecastNetwork,
+    spec: TableSpec | None = None,
+    about: dict[str, Any] | None = None,
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Write `config.json` and `model.safetensors`.
+
+    Raises:
+        FileExistsError: If one of the two is there already and `overwrite` is False.
+    """
+    from safetensors.torch import save
+
+    folder = Path(folder)
+    for name in ("config.json", "model.safetensors"):
+        refuse_existing(folder / name, overwrite)
+    entry = make_entry(network, spec, about)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    write_atomically(folder / "model.safetensors", lambda file: file.write(save(weights)))
+    write_atomically(folder / "config.json", lambda file: file.write(json.dumps(entry, indent=2).encode()))
+
+
+def make_entry(network: ForecastNetwork, spec: TableSpec | None, about: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return what both forms of a checkpoint store beside the weights, in plain data."""
+    return {
+        "format": FORMAT,
+        "network": network.recipe,
+        "spec": spec.to_dict() if spec else None,
+        "about": about or {},
+    }
+
+
+def _read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    config = folder / "config.json"
+    if not config.exists():
+        raise ValueError(f"{folder} has no config.json, so it is not an exported forecaster.")
+    try:
+        entry = json.loads(config.read_text())
+        weights = load_file(folder / "model.safetensors")
+    except (json.JSONDecodeError, SafetensorError, FileNotFoundError) as problem:
+        raise ValueError(f"{folder} is incomplete or damaged: {problem}") from problem
+    if "network" not in entry:
+        raise ValueError(f"{config} is not a tsattn config: it has no `network`.")
+    return entry, weights
+
+
+def refuse_existing(path: str | Path, overwrite: bool) -> None:
+    """Raise FileExistsError if `path` is there and `overwrite` is False."""
+    if Path(path).exists() and not overwrite:
+        raise FileExistsError(f"{path} exists already. Choose another path or pass --overwrite.")
+
+
+def write_atomically(path: str | Path, write: Callable[[Any], Any]) -> None:
+    """Write a binary file whole or not at all: an interruption or a full disk leaves the old file as it was.
+
+    Args:
+        path: The file to make or replace.
+        write: Called with a file open for binary writing, in the same folder.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,173 @@
+"""The promises between the data wing and the model wing: the shape of a batch, what a forecaster is, what a table was.
+
+Nothing here reads files or trains. Axis order is `(batch, variate, time)` everywhere, time last.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+Fill = Literal["none", "forward", "linear"]
+
+
+class Batch(NamedTuple):
+    """One batch of windows. The targets are the first variates of `past`, in the same order.
+
+    `total` is context + horizon. Values are standardised; a missing value is NaN.
+    """
+
+    past: Float[Tensor, "batch variate context"]
+    future: Float[Tensor, "batch target horizon"]
+    known: Float[Tensor, "batch known total"] | None = None
+    observed: Bool[Tensor, "batch variate context"] | None = None  # None: nothing is missing in `past`
+
+
+class ForecastNetwork(nn.Module):
+    """A network that reads `context` steps of several variates and forecasts `horizon` steps of the targets.
+
+    A subclass calls `super().__init__(context, horizon)` and implements `forward` (and, where its maths has them,
+    `features` and `attention_maps`). It sees tensors only: no file, no table, no trainer.
+
+    Attributes:
+        context: Steps read.
+        horizon: Steps predicted.
+        variates: Number of targets that the weights are made for; None if any number will do.
+        reads_missing: Whether `observed` may hold False. If not, `why_no_missing` says why in one clause.
+        recipe: `{"class_path": ..., "init_args": {...}}`, plain data from which `build` makes an equal network.
+    """
+
+    context: int
+    horizon: int
+    variates: int | None = None
+    reads_missing: bool = True
+    why_no_missing: str = ""
+    recipe: dict[str, Any]
+
+    def __init__(self, context: int, horizon: int) -> None:
+        super().__init__()
+        for name, value in (("context", context), ("horizon", horizon)):
+            if value < 1:
+                raise ValueError(f"{type(self).__name__}: {name} is {value}, expected at least 1 step.")
+        self.context = context
+        self.horizon = horizon
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.__init__ = _remember_arguments(cls, cls.__init__)  # type: ignore[method-assign]
+
+    def forward(
+        self,
+        past: Float[Tensor, "batch variate context"],
+        known: Float[Tensor, "batch known total"] | None = None,
+        observed: Bool[Tensor, "batch variate context"] | None = None,
+    ) -> Float[Tensor, "batch target horizon"]:
+        """Forecast the targets, in the scale of `past`.
+
+        Args:
+            past: The context of every variate, targets first, then past-only covariates.
+            known: What is known over context and horizon (calendar marks); networks without a use for it ignore it.
+            observed: False where a value of `past` is missing; what stands there is not read. None: all observed.
+        """
+        raise NotImplementedError
+
+    def features(
+        self,
+        past: Float[Tensor, "batch variate context"],
+        known: Float[Tensor, "batch known total"] | None = None,
+        observed: Bool[Tensor, "batch variate context"] | None = None,
+    ) -> Float[Tensor, "batch target feature"]:
+        """Return what the network's last linear map reads, one vector per target; its size is `feature_size`."""
+        raise NotImplementedError(f"{type(self).__name__} has no per-variate features.")
+
+    @property
+    def feature_size(self) -> int:
+        """Length of one vector of `features`."""
+        raise NotImplementedError(f"{type(self).__name__} has no per-variate features.")
+
+    def attention_maps(
+        self,
+        past: Float[Tensor, "batch variate context"],
+        known: Float[Tensor, "batch known total"] | None = None,
+        observed: Bool[Tensor, "batch variate context"] | None = None,
+    ) -> dict[str, Tensor]:
+        """Return every softmax of one forward pass by name (`layer 0`, ...); the last two axes are query and key."""
+        raise NotImplementedError(f"{type(self).__name__} has no attention maps.")
+
+
+def _remember_arguments(cls: type, init: Callable[..., None]) -> Callable[..., None]:
+    """Wrap `__init__` so that the outermost call leaves its arguments behind as `recipe`."""
+
+    @functools.wraps(init)
+    def wrapped(self: ForecastNetwork, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        if type(self) is cls:
+            bound = inspect.signature(init).bind(self, *args, **kwargs)
+            bound.apply_defaults()
+            arguments = dict(list(bound.arguments.items())[1:])
+            self.recipe = {
+                "class_path": f"{cls.__module__}.{cls.__qualname__}",
+                "init_args": {
+                    name: value.recipe if isinstance(value, ForecastNetwork) else value
+                    for name, value in arguments.items()
+                },
+            }
+
+    return wrapped
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """What a forecaster must know of the table it was trained on, in plain data; travels in its checkpoint.
+
+    Attributes:
+        variates: Column names in the order of `Batch.past`: targets first, then past-only covariates.
+        targets: How many of them are targets.
+        mean: Of each variate over the observed rows of the training split.
+        scale: Standard deviation (ddof 0) of the same; 1 for a constant column.
+        frequency: Step of the table as a pandas offset alias ("h", "15min"), or "" if the rows have no clock.
+        marks: Names of the calendar features in `Batch.known`, in order; empty if none are used.
+        season: Steps of one season, for the seasonal-naive score.
+        fill: How missing values are filled before the network sees them ("none": they are masked).
+    """
+
+    variates: tuple[str, ...]
+    targets: int
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    frequency: str
+    marks: tuple[str, ...] = ()
+    season: int = 1
+    fill: Fill = "none"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain lists, numbers and strings; `TableSpec.from_dict` reads them back."""
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> "TableSpec":
+        """Read what `to_dict` wrote."""
+        arguments: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in plain.items()}
+        return cls(**arguments)
+
+    @property
+    def target_names(self) -> tuple[str, ...]:
+        """Names of the targets."""
+        return self.variates[: self.targets]
+
+    def standardise(self, values: Float[Tensor, "*batch variate time"]) -> Float[Tensor, "*batch variate time"]:
+        """Subtract the mean and divide by the scale, in float64, and return float32."""
+        mean = torch.tensor(self.mean, dtype=torch.float64, device=values.device)[:, None]
+        scale = torch.tensor(self.scale, dtype=torch.float64, device=values.device)[:, None]
+        return ((values.double() - mean) / scale).float()
+
+    def restore(self, forecast: Float[Tensor, "*batch target time"]) -> Float[Tensor, "*batch target time"]:
+        """Bring a forecast of the targets back to the table's units, in float64."""
+        mean = torch.tensor(self.mean[: self.targets], dtype=torch.float64, device=forecast.device)[:, None]
+        scale = torch.tensor(self.scale[: self.targets], dtype=torch.float64, device=forecast.device)[:, None]
+        return forecast.double() * scale + mean
