@@ -1,0 +1,245 @@
+"""What holds for every forecaster: shapes, missing values, compile, export, recipe, attention maps, messages."""
+
+import importlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jaxtyping
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tsattn.contracts import ForecastNetwork
+from tsattn.models.gateformer import GatedForecaster, Gateformer
+from tsattn.models.itransformer import ITransformer
+from tsattn.models.patchtst import PatchTST, PatchTSTOfficial
+from tsattn.models.timexer import TimeXer
+
+SMALL: dict[str, Any] = {"context": 24, "horizon": 6, "d_model": 16, "heads": 2, "layers": 2, "d_ff": 24}
+PATCHED = SMALL | {"patch": 8, "stride": 4}
+STAGE = {"d_model": 8, "heads": 2, "layers": 1, "d_ff": 8}
+BUILD = {
+    "ITransformer": lambda: ITransformer(**SMALL),
+    "ITransformer raw": lambda: ITransformer(**SMALL, normalize=False, activation="relu"),
+    "PatchTST": lambda: PatchTST(**PATCHED),
+    "PatchTSTOfficial": lambda: PatchTSTOfficial(**PATCHED),
+    "PatchTSTOfficial own": lambda: PatchTSTOfficial(
+        **PATCHED, affine=True, individual=True, subtract_last=True, pad_end=False, head_dropout=0.1, variates=3
+    ),
+    "PatchTSTOfficial two": lambda: PatchTSTOfficial(**PATCHED, decomposition=True, kernel_size=5),
+    "TimeXer M": lambda: TimeXer(**SMALL, variates=3, patch=8),
+    "TimeXer MS": lambda: TimeXer(**SMALL, variates=3, features="MS", patch=8),
+    "TimeXer remainder": lambda: TimeXer(**SMALL, variates=3, patch=7),
+    "Gateformer": lambda: Gateformer(**PATCHED),
+    "Gated ITransformer": lambda: GatedForecaster(ITransformer(**SMALL), **STAGE),
+    "Gated PatchTST": lambda: GatedForecaster(PatchTST(**PATCHED), **STAGE),
+    "Gated TimeXer": lambda: GatedForecaster(TimeXer(**SMALL, variates=3, patch=8), **STAGE),
+}
+READS_MISSING = [name for name in BUILD if name not in ("ITransformer raw", "PatchTSTOfficial two")]
+
+
+def build(name: str) -> ForecastNetwork:
+    torch.manual_seed(0)
+    return BUILD[name]().eval()
+
+
+def batch(size: int = 2, variates: int = 3) -> tuple[Tensor, Tensor, Tensor]:
+    """Past, known (two marks) and a mask with scattered gaps, an unseen patch and an unseen variate."""
+    generator = torch.Generator().manual_seed(1)
+    past = torch.randn(size, variates, 24, generator=generator).cumsum(-1)
+    known = torch.rand(size, 2, 30, generator=generator) - 0.5
+    observed = torch.rand(size, variates, 24, generator=generator) > 0.2
+    observed[0, 0, 8:16] = False
+    observed[-1, -1] = False
+    return past, known, observed
+
+
+@pytest.fixture
+def compiled() -> Iterator[Callable[[nn.Module], nn.Module]]:
+    """Compile a whole module without a graph break; shape checks are off, which torch.compile cannot trace."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    torch._dynamo.reset()
+    yield lambda module: torch.compile(module, fullgraph=True, backend="aot_eager")
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.mark.parametrize("name", BUILD)
+def test_shapes_and_features(name: str):
+    network, (past, known, _) = build(name), batch()
+    targets = 1 if name == "TimeXer MS" else 3
+    assert network(past).shape == (2, targets, 6)
+    assert network(past, known).shape == (2, targets, 6)
+    assert network.features(past, known).shape == (2, targets, network.feature_size)
+
+
+@pytest.mark.parametrize("name", BUILD)
+def test_attention_maps_are_distributions_and_unseen_keys_get_none(name: str):
+    network, (past, known, observed) = build(name), batch()
+    mask = observed if name in READS_MISSING else None
+    maps = network.attention_maps(past, known, mask)
+    assert maps
+    for weights in maps.values():
+        torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
+    if name == "ITransformer":
+        assert list(maps) == ["layer 0", "layer 1"]
+        assert maps["layer 0"].shape == (2, 2, 5, 5)
+        assert maps["layer 0"][1, :, :, 2].eq(0).all()
+        assert maps["layer 0"][0].gt(0).all()
+
+
+@pytest.mark.parametrize("name", READS_MISSING)
+def test_what_stands_at_missing_places_changes_nothing(name: str):
+    network, (past, known, observed) = build(name), batch()
+    expected = network(past, known, observed)
+    assert expected.isfinite().all()
+    for filler in (float("nan"), 1e30, 0.0):
+        filled = torch.where(observed, past, filler).requires_grad_()
+        forecast = network(filled, known, observed)
+        assert torch.equal(forecast, expected)
+        (gradient,) = torch.autograd.grad(forecast.square().sum(), filled)
+        assert gradient.isfinite().all()
+        assert gradient[~observed].eq(0).all()
+        assert gradient.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", READS_MISSING)
+def test_nothing_observed_at_all_stays_finite(name: str):
+    network, (past, known, observed) = build(name), batch()
+    past = torch.full_like(past, float("nan")).requires_grad_()
+    forecast = network(past, known, torch.zeros_like(observed))
+    (gradient,) = torch.autograd.grad(forecast.sum(), past)
+    assert forecast.isfinite().all()
+    assert gradient.eq(0).all()
+    network.train()(past, known, torch.zeros_like(observed)).sum().backward()
+    assert all(x.grad is None or x.grad.isfinite().all() for x in network.parameters())
+
+
+@pytest.mark.parametrize("name", READS_MISSING)
+def test_everything_observed_equals_no_mask(name: str):
+    network, (past, known, _) = build(name), batch()
+    masked = network(past, known, torch.ones_like(past, dtype=torch.bool))
+    torch.testing.assert_close(masked, network(past, known), atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", [name for name in BUILD if name not in READS_MISSING])
+def test_a_network_that_cannot_read_gaps_says_why(name: str):
+    network, (past, known, observed) = build(name), batch()
+    with pytest.raises(ValueError, match=network.why_no_missing):
+        network(past, known, observed)
+    torch.testing.assert_close(network(past, known, torch.ones_like(observed)), network(past, known))
+
+
+@pytest.mark.parametrize("name", BUILD)
+def test_a_constant_variate_stays_finite(name: str):
+    network, (past, known, _) = build(name), batch()
+    past[:, 0] = 5.0
+    past.requires_grad_()
+    forecast = network(past, known)
+    (gradient,) = torch.autograd.grad(forecast.square().sum(), past)
+    assert forecast.isfinite().all()
+    assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("name", BUILD)
+def test_recipe_and_weights_make_an_equal_network(name: str):
+    network, (past, known, _) = build(name), batch()
+
+    def rebuild(recipe: dict[str, Any]) -> ForecastNetwork:
+        module, _, cls = recipe["class_path"].rpartition(".")
+        arguments = {k: rebuild(v) if isinstance(v, dict) else v for k, v in recipe["init_args"].items()}
+        return getattr(importlib.import_module(module), cls)(**arguments)
+
+    again = rebuild(network.recipe).eval()
+    again.load_state_dict(network.state_dict(), strict=True)
+    assert torch.equal(again(past, known), network(past, known))
+    assert not any("position" in key for key in network.state_dict()) or "Official" in name
+
+
+@pytest.mark.parametrize("name", [name for name in BUILD if name not in ("TimeXer remainder", "Gated PatchTST")])
+def test_it_compiles_whole_in_training(name: str, compiled):
+    network, (past, known, observed) = build(name), batch()
+    network.train()
+    for module in network.modules():  # another order of random numbers is no error, so compare without them
+        if hasattr(module, "p"):
+            module.p = 0.0
+    mask = observed if name in READS_MISSING else None
+    expected = network(past, known, mask)
+    expected_gradients = torch.autograd.grad(expected.sum(), list(network.parameters()), allow_unused=True)
+    forecast = compiled(network)(past, known, mask)
+    torch.testing.assert_close(forecast, expected)
+    gradients = torch.autograd.grad(forecast.sum(), list(network.parameters()), allow_unused=True)
+    for ours, theirs in zip(gradients, expected_gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["ITransformer", "TimeXer M"])
+def test_it_compiles_with_dropout(name: str, compiled):
+    network, (past, known, _) = build(name), batch()
+    module = compiled(network.train())
+    first, second = module(past, known), module(past, known)
+    assert not torch.equal(first, second)
+    first.sum().backward()
+    assert all(x.grad is None or x.grad.isfinite().all() for x in network.parameters())
+
+
+@pytest.mark.parametrize("name", BUILD)
+def test_it_exports_for_any_batch_size(name: str):
+    network, (past, known, observed) = build(name), batch()
+    mask = observed if name in READS_MISSING else None
+    size = torch.export.Dim("batch", min=2, max=64)
+    shapes = {"past": {0: size}, "known": {0: size}, "observed": None if mask is None else {0: size}}
+    program = torch.export.export(network, (past, known, mask), dynamic_shapes=shapes)
+    past, known, observed = batch(5)
+    mask = observed if name in READS_MISSING else None
+    torch.testing.assert_close(program.module()(past, known, mask), network(past, known, mask))
+
+
+@pytest.mark.parametrize("name", BUILD)
+def test_a_short_past_and_short_marks_are_refused(name: str):
+    network, (past, known, _) = build(name), batch()
+    with pytest.raises(ValueError, match=r"past has 23 steps, expected context=24"):
+        network(past[..., 1:])
+    with pytest.raises(ValueError, match=r"known has shape \(2, 2, 24\), expected \(2, any, 30\)"):
+        network(past, known[..., :24])
+
+
+@pytest.mark.parametrize("name", [name for name in BUILD if build(name).variates == 3])
+def test_a_fixed_number_of_variates_is_checked(name: str):
+    with pytest.raises(ValueError, match="past has 4 variates, expected the 3"):
+        build(name)(batch(variates=4)[0])
+
+
+@pytest.mark.parametrize("name", [name for name in BUILD if build(name).variates is None])
+def test_any_number_of_variates(name: str):
+    for variates in (1, 5):
+        past, known, _ = batch(variates=variates)
+        assert build(name)(past, known).shape == (2, variates, 6)
+
+
+@pytest.mark.parametrize("name", BUILD)
+def test_it_learns(name: str):
+    network, (past, known, _) = build(name), batch()
+    future = past[:, : network(past).shape[1], -6:]
+    optimizer = torch.optim.Adam(network.train().parameters(), lr=3e-3)
+    losses = []
+    for _ in range(12):
+        optimizer.zero_grad()
+        loss = (network(past, known) - future).square().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("name", BUILD)
+def test_mixed_precision_and_double_precision_work(name: str):
+    network, (past, known, observed) = build(name), batch()
+    mask = observed if name in READS_MISSING else None
+    expected = network(past, known, mask)
+    with torch.autocast("cpu", torch.bfloat16):
+        forecast = network(past, known, mask)
+    torch.testing.assert_close(forecast, expected, atol=0.1, rtol=0.1, check_dtype=False)
+    with torch.autocast("cpu", torch.bfloat16):
+        network.train()(past, known, mask).square().mean().backward()
+    double = build(name).double()(past.double(), known.double(), mask)
+    torch.testing.assert_close(double.float(), expected, atol=1e-4, rtol=1e-4)

@@ -1,0 +1,1 @@
+"""What at least two models use: attention, encoder layers, normalisation, patches, dropout."""

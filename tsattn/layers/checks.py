@@ -1,0 +1,62 @@
+"""What every forecaster asks of its input, said in one sentence before any arithmetic.
+
+Ours. Shapes only, so that it costs nothing and `torch.compile` and `torch.export` see through it.
+"""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from tsattn.contracts import ForecastNetwork
+
+
+def check_batch(
+    network: ForecastNetwork,
+    past: Float[Tensor, "batch variate context"],
+    known: Float[Tensor, "batch known total"] | None,
+    observed: Bool[Tensor, "batch variate context"] | None,
+    *,
+    series: int | None = None,
+) -> None:
+    """Compare a batch with what a network was made for.
+
+    Args:
+        network: Who asks.
+        past: As in `ForecastNetwork.forward`.
+        known: As in `ForecastNetwork.forward`.
+        observed: As in `ForecastNetwork.forward`.
+        series: Variates that `past` must have; None if any number will do.
+
+    Raises:
+        ValueError: If a length, a number of variates or a shape differs, or if values are missing and the network
+            cannot read that (the last is not checked in a compiled network).
+    """
+    name = type(network).__name__
+    if past.ndim != 3:
+        raise ValueError(f"{name}: past has shape {tuple(past.shape)}, expected (batch, variate, context).")
+    if past.shape[2] != network.context:
+        raise ValueError(
+            f"{name}: past has {past.shape[2]} steps, expected context={network.context}. "
+            "Axis order is (batch, variate, time)."
+        )
+    if past.shape[1] < 1:
+        raise ValueError(f"{name}: past has no variate, expected at least 1.")
+    if series is not None and past.shape[1] != series:
+        raise ValueError(f"{name}: past has {past.shape[1]} variates, expected the {series} that the weights are for.")
+    total = network.context + network.horizon
+    if known is not None and (known.ndim != 3 or known.shape[0] != past.shape[0] or known.shape[2] != total):
+        raise ValueError(
+            f"{name}: known has shape {tuple(known.shape)}, expected ({past.shape[0]}, any, {total}): "
+            f"context={network.context} and horizon={network.horizon} steps of each mark."
+        )
+    if observed is None:
+        return
+    if observed.shape != past.shape:
+        raise ValueError(
+            f"{name}: observed has shape {tuple(observed.shape)}, expected that of past, {tuple(past.shape)}."
+        )
+    if not network.reads_missing and not torch.compiler.is_compiling() and not bool(observed.all()):
+        raise ValueError(
+            f"{name}: observed has {int((~observed).sum())} missing values, expected none, because "
+            f"{network.why_no_missing}. Fill them and pass observed=None."
+        )

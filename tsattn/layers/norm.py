@@ -1,0 +1,64 @@
+"""Instance normalisation of a series, and its inverse.
+
+Ours. The "non-stationary" normalisation of the forecasters (shared/design/FORECASTERS.md, section 0) with one addition:
+missing values count neither in the mean nor in the deviation, and become 0 (the mean) afterwards.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+EPSILON = 1e-5  # added to the variance: a constant series has a deviation of 0.00316
+
+
+class Normalised(NamedTuple):
+    """A series of mean 0 and deviation 1 and the two numbers that bring it back."""
+
+    series: Float[Tensor, "batch variate time"]
+    mean: Float[Tensor, "batch variate 1"]
+    scale: Float[Tensor, "batch variate 1"]
+
+
+def normalise(
+    past: Float[Tensor, "batch variate time"], observed: Bool[Tensor, "batch variate time"] | None = None
+) -> Normalised:
+    """Centre every series and divide by its deviation over time, sqrt(biased variance + 1e-5).
+
+    The mean carries no gradient, the deviation does, as in the authors' code.
+
+    Args:
+        past: One series per sample and variate. What stands at unobserved places is not read, NaN included.
+        observed: False where a value is missing; None if none is. A series with nothing observed has mean 0 and
+            deviation sqrt(1e-5).
+    """
+    if observed is None:
+        mean = past.mean(-1, keepdim=True).detach()
+        centred = past - mean
+        scale = (centred.var(-1, unbiased=False, keepdim=True) + EPSILON).sqrt()
+        return Normalised(centred / scale, mean, scale)
+    nothing = past.new_zeros(())
+    count = observed.sum(-1, keepdim=True).clamp(min=1)
+    mean = (torch.where(observed, past, nothing).sum(-1, keepdim=True) / count).detach()
+    centred = torch.where(observed, past - mean, nothing)
+    # The mean of `centred` is 0 in exact arithmetic; subtracting it again keeps the gradient of the variance right.
+    middle = centred.sum(-1, keepdim=True) / count
+    variance = torch.where(observed, centred - middle, nothing).square().sum(-1, keepdim=True) / count
+    scale = (variance + EPSILON).sqrt()
+    return Normalised(centred / scale, mean, scale)
+
+
+def restore(
+    forecast: Float[Tensor, "batch target horizon"], scale: Normalised
+) -> Float[Tensor, "batch target horizon"]:
+    """Bring a forecast of the first variates back to the units of the series."""
+    targets = forecast.shape[1]
+    return torch.addcmul(scale.mean[:, :targets], forecast, scale.scale[:, :targets])
+
+
+def unchanged(past: Float[Tensor, "batch variate time"]) -> Normalised:
+    """Return the series as it is, with mean 0 and deviation 1, for a network that does not normalise."""
+    return Normalised(
+        past, past.new_zeros(1, 1, 1).expand(*past.shape[:2], 1), past.new_ones(1, 1, 1).expand(*past.shape[:2], 1)
+    )

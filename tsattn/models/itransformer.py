@@ -1,0 +1,168 @@
+"""iTransformer: one token per variate, attention between variates (Liu et al., 2024, arXiv:2310.06625).
+
+Written from a description of github.com/thuml/iTransformer and github.com/thuml/Time-Series-Library (both MIT); same
+maths, same initial distributions. Different: one matrix product for queries, keys and values; position-wise maps are
+linear instead of convolutions of width 1; missing values are masked. `from_authors` reads checkpoints of both.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from tsattn.contracts import ForecastNetwork
+from tsattn.layers.attention import readable
+from tsattn.layers.checks import check_batch
+from tsattn.layers.convert import Conversion, Foreign
+from tsattn.layers.dropout import Dropout
+from tsattn.layers.encoder import EncoderLayer
+from tsattn.layers.norm import Normalised, normalise, restore, unchanged
+
+
+class ITransformer(ForecastNetwork):
+    """Forecast every variate from its whole context, read as one token, and from all other variates' tokens.
+
+    No weight depends on the number of variates or marks and no token knows its place: the network reads any number, and
+    reordering the variates reorders the forecast. The first `context` steps of each mark in `known` become one further
+    token through the same linear map; the horizon's marks are not read, as in the authors' code.
+
+    Args:
+        context: Steps read.
+        horizon: Steps predicted.
+        d_model: Length of a token.
+        heads: Attention heads, each of d_model // heads.
+        layers: Encoder layers.
+        d_ff: Width of the position-wise networks.
+        dropout: Probability, everywhere.
+        activation: "gelu" or "relu".
+        normalize: Whether each series is normalised over its context (the authors' use_norm).
+
+    Raises:
+        ValueError: If a length or number is impossible.
+
+    Source:
+        Defaults: the authors' run.py.
+    """
+
+    def __init__(
+        self,
+        context: int,
+        horizon: int,
+        d_model: int = 512,
+        heads: int = 8,
+        layers: int = 2,
+        d_ff: int = 2048,
+        dropout: float = 0.1,
+        activation: str = "gelu",
+        normalize: bool = True,
+    ) -> None:
+        super().__init__(context, horizon)
+        self.normalize = normalize
+        self.reads_missing = normalize
+        self.why_no_missing = "" if normalize else "normalize=False leaves no mean to stand in for a missing value"
+        self.embedding = nn.Linear(context, d_model)
+        self.dropout = Dropout(dropout)
+        self.layers = nn.ModuleList(EncoderLayer(d_model, heads, d_ff, dropout, activation) for _ in range(layers))
+        self.norm = nn.LayerNorm(d_model)
+        self.projection = nn.Linear(d_model, horizon)
+
+    @property
+    def feature_size(self) -> int:
+        """Length of one variate's token."""
+        return self.projection.in_features
+
+    def forward(
+        self,
+        past: Float[Tensor, "batch variate context"],
+        known: Float[Tensor, "batch known total"] | None = None,
+        observed: Bool[Tensor, "batch variate context"] | None = None,
+    ) -> Float[Tensor, "batch variate horizon"]:
+        """Forecast every variate, in the scale of `past`.
+
+        Args:
+            past: The context of every variate.
+            known: Calendar marks; the first `context` steps are read.
+            observed: False where a value is missing. A variate with nothing observed is not attended to; its own
+                forecast is its mean, 0, give or take 0.003 of what the network says.
+
+        Raises:
+            ValueError: If a shape does not fit, or values are missing and `normalize` is False.
+        """
+        tokens, scale = self._encode(past, known, observed)
+        return restore(self.projection(tokens), scale)
+
+    def features(
+        self,
+        past: Float[Tensor, "batch variate context"],
+        known: Float[Tensor, "batch known total"] | None = None,
+        observed: Bool[Tensor, "batch variate context"] | None = None,
+    ) -> Float[Tensor, "batch variate feature"]:
+        """Return each variate's token after the last layer."""
+        return self._encode(past, known, observed)[0]
+
+    def attention_maps(
+        self,
+        past: Float[Tensor, "batch variate context"],
+        known: Float[Tensor, "batch known total"] | None = None,
+        observed: Bool[Tensor, "batch variate context"] | None = None,
+    ) -> dict[str, Float[Tensor, "batch head token token"]]:
+        """Return "layer 0", ...: which variate or mark (in this order) reads which."""
+        maps: list[Tensor] = []
+        self._encode(past, known, observed, maps)
+        return {f"layer {i}": weights for i, weights in enumerate(maps)}
+
+    def _encode(
+        self,
+        past: Float[Tensor, "batch variate context"],
+        known: Float[Tensor, "batch known total"] | None,
+        observed: Bool[Tensor, "batch variate context"] | None,
+        maps: list[Tensor] | None = None,
+    ) -> tuple[Float[Tensor, "batch variate d_model"], Normalised]:
+        check_batch(self, past, known, observed)
+        scale = normalise(past, observed) if self.normalize else unchanged(past)
+        series = scale.series
+        mask = None if observed is None else observed.any(-1)
+        if known is not None:
+            marks = known[:, :, : self.context]
+            series = torch.cat([series, marks], dim=1)
+            if mask is not None:
+                mask = torch.cat([mask, mask.new_ones(marks.shape[:2])], dim=1)
+        if mask is not None:
+            mask = readable(mask)
+        tokens = self.dropout(self.embedding(series))
+        for layer in self.layers:
+            tokens = layer(tokens, mask, maps)
+        return self.norm(tokens[:, : past.shape[1]]), scale
+
+    @classmethod
+    def from_authors(cls, state: dict[str, Tensor], source: str = "itransformer", **given: Any) -> Conversion:
+        """Convert a state dict of thuml/iTransformer or of Time-Series-Library's iTransformer.
+
+        Args:
+            state: The authors' state dict.
+            source: "itransformer" or "tslib" (where normalisation is always on).
+            **given: Arguments by our names that shapes do not tell: `heads`, and `normalize` (use_norm) for
+                "itransformer"; also `dropout` and `activation` where they differ from the defaults.
+
+        Raises:
+            ValueError: If something was not given, contradicts a shape, or a key is missing or unknown.
+        """
+        foreign = Foreign(state, source, given)
+        foreign.need("heads", *([] if source == "tslib" else ["normalize"]))
+        last = "projection" if "projection.weight" in foreign else "projector"
+        layers = foreign.count("encoder.attn_layers.{}.")
+        arguments = foreign.agree(
+            context=foreign.size("enc_embedding.value_embedding.weight", 1),
+            horizon=foreign.size(f"{last}.weight", 0),
+            d_model=foreign.size("enc_embedding.value_embedding.weight", 0),
+            layers=layers,
+            **({"d_ff": foreign.size("encoder.attn_layers.0.conv1.weight", 0)} if layers else {}),
+            **({"normalize": True} if source == "tslib" else {}),
+        )
+        foreign.linear("embedding", "enc_embedding.value_embedding")
+        for i in range(layers):
+            foreign.post_norm_layer(f"layers.{i}", f"encoder.attn_layers.{i}")
+        foreign.same("norm", "encoder.norm")
+        foreign.linear("projection", last)
+        return foreign.finish(f"{cls.__module__}.{cls.__qualname__}", arguments)
