@@ -1,0 +1,148 @@
+"""Calendar marks: where in the day, week, month and year each row stands, as numbers in [-0.5, 0.5].
+
+The features of a frequency and their scaling are those of the benchmark lineage (GluonTS's time features as used by
+Informer, Autoformer and TSLib); written from `design/FORECASTERS.md` section 5 and pinned by recorded values.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Marks = Literal["benchmark", "true", "none"]
+
+FEATURES: dict[str, Callable[[pd.DatetimeIndex], np.ndarray]] = {
+    "second": lambda t: np.asarray(t.second) / 59 - 0.5,
+    "minute": lambda t: np.asarray(t.minute) / 59 - 0.5,
+    "hour": lambda t: np.asarray(t.hour) / 23 - 0.5,
+    "dayofweek": lambda t: np.asarray(t.day_of_week) / 6 - 0.5,
+    "dayofmonth": lambda t: (np.asarray(t.day) - 1) / 30 - 0.5,
+    "dayofyear": lambda t: (np.asarray(t.day_of_year) - 1) / 365 - 0.5,
+    "weekofyear": lambda t: (np.asarray(t.isocalendar().week, dtype=float) - 1) / 52 - 0.5,
+    "month": lambda t: (np.asarray(t.month) - 1) / 11 - 0.5,
+}
+
+_DAILY = ("dayofweek", "dayofmonth", "dayofyear")
+_HOURLY = ("hour", *_DAILY)
+
+
+def feature_names(frequency: str, marks: Marks = "true") -> tuple[str, ...]:
+    """Name the calendar features of a table.
+
+    Args:
+        frequency: Step of the table as a pandas alias ("h", "15min", "W-TUE"); "" if the rows have no clock.
+        marks: "true": the features of this frequency, finest first. "benchmark": the four hourly ones whatever the
+            step, because no published script passes a frequency. "none": no feature.
+
+    Raises:
+        ValueError: If `marks` is none of these words or pandas does not know the frequency.
+
+    Source:
+        `design/FORECASTERS.md` section 5.
+    """
+    if marks not in ("benchmark", "true", "none"):
+        raise ValueError(f'marks is "{marks}", expected "benchmark", "true" or "none".')
+    if marks == "none" or not frequency:
+        return ()
+    offset = _offset(frequency)
+    if marks == "benchmark":
+        return _HOURLY
+    if isinstance(offset, pd.offsets.Tick):
+        nanoseconds = pd.Timedelta(offset).value
+        if nanoseconds % 86_400_000_000_000 == 0:
+            return _DAILY
+        if nanoseconds % 3_600_000_000_000 == 0:
+            return _HOURLY
+        if nanoseconds % 60_000_000_000 == 0:
+            return ("minute", *_HOURLY)
+        return ("second", "minute", *_HOURLY)
+    kind = type(offset).__name__
+    if isinstance(offset, pd.offsets.Day | pd.offsets.BusinessDay):
+        return _DAILY
+    if isinstance(offset, pd.offsets.BusinessHour):
+        return _HOURLY
+    if isinstance(offset, pd.offsets.Week):
+        return ("dayofmonth", "weekofyear")
+    if "Month" in kind or "Quarter" in kind:
+        return ("month",)
+    return ()  # years: the calendar says nothing that returns
+
+
+def calendar_features(times: pd.DatetimeIndex, names: Sequence[str]) -> Float[Tensor, "mark time"]:
+    """Compute the named features of every time, each in [-0.5, 0.5].
+
+    Args:
+        times: Wall-clock times; with a time zone, the local hour counts.
+        names: Keys of `FEATURES`.
+
+    Raises:
+        ValueError: If a name is unknown.
+    """
+    for name in names:
+        if name not in FEATURES:
+            raise ValueError(f'No calendar feature is called "{name}", expected some of {", ".join(FEATURES)}.')
+    if not names:
+        return torch.zeros(0, len(times))
+    return torch.from_numpy(np.stack([FEATURES[name](times) for name in names]).astype(np.float32))
+
+
+def season_of(frequency: str) -> int:
+    """Return the usual number of steps in a season: a day of anything shorter, a week of days, a year of the rest.
+
+    Args:
+        frequency: pandas alias; "" (no clock) has the season 1.
+    """
+    if not frequency:
+        return 1
+    offset = _offset(frequency)
+    kind = type(offset).__name__
+    if isinstance(offset, pd.offsets.Tick | pd.offsets.Day):
+        step = pd.Timedelta(days=offset.n) if isinstance(offset, pd.offsets.Day) else pd.Timedelta(offset)
+        day, week = pd.Timedelta(days=1), pd.Timedelta(days=7)
+        if step < day:
+            return max(round(day / step), 1)
+        return 7 if step == day else 52 if step == week else 1
+    if isinstance(offset, pd.offsets.BusinessDay):
+        return 5
+    if isinstance(offset, pd.offsets.Week):
+        return 52 if offset.n == 1 else 1
+    if "Month" in kind:
+        return 24 if "Semi" in kind else 12 if offset.n == 1 else 1
+    if "Quarter" in kind:
+        return 4
+    return 1
+
+
+def future_times(last: pd.Timestamp | int, frequency: str, horizon: int) -> pd.Index:
+    """Continue a clock: the `horizon` times after `last`.
+
+    Args:
+        last: Time of the last row, or its number where the rows have no clock.
+        frequency: pandas alias, "" for rows without a clock.
+        horizon: Steps.
+
+    Raises:
+        ValueError: If `last` is a number but there is a frequency, or the other way round.
+    """
+    if isinstance(last, pd.Timestamp) and frequency:
+        offset = _offset(frequency)
+        return pd.date_range(last + offset, periods=horizon, freq=offset)
+    if isinstance(last, int | np.integer) and not frequency:
+        return pd.RangeIndex(int(last) + 1, int(last) + 1 + horizon)
+    raise ValueError(
+        f'The last row is {last!r} and the frequency "{frequency}", expected a time with a frequency, or a row number '
+        'with the frequency "".'
+    )
+
+
+def _offset(frequency: str) -> pd.offsets.BaseOffset:
+    try:
+        return pd.tseries.frequencies.to_offset(frequency)
+    except ValueError as error:
+        raise ValueError(
+            f'The frequency "{frequency}" is unknown to pandas, expected an alias such as "h", "15min", "D" or "W".'
+        ) from error

@@ -1,0 +1,592 @@
+"""Lightning data modules: a table becomes batches for training, validation and test.
+
+`TableData` reads a benchmark or a user's file, splits it by time, knows its statistics (of the training rows only), and
+keeps the standardised values in one buffer on the training device, from which windows are gathered (`windows.py`).
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning
+import numpy as np
+import pandas as pd
+import torch
+import xarray as xr
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tsattn.contracts import Fill, TableSpec
+from tsattn.data import calendar, fetch, tables
+from tsattn.data.calendar import Marks
+from tsattn.data.windows import Split, WindowLoader, Windows, window_starts
+
+log = logging.getLogger(__name__)
+
+Part = Literal["train", "val", "test"]
+PARTS: tuple[Part, ...] = ("train", "val", "test")
+
+
+class TableData(lightning.LightningDataModule):
+    """Windows of one table for training, validation and test.
+
+    The variates of a batch are the targets first, then the exogenous columns. If all columns are targets they keep the
+    order of the file (TSLib moves "OT" to the end; means over all targets do not see that).
+
+    Args:
+        dataset: Name of a benchmark (`tsattn data list`); its protocol is followed where a knob is None.
+        table: Path of your own table, instead of `dataset`: .csv, .csv.gz, .txt, .npz or .parquet, wide or long.
+        root: The only folder in which the benchmark is looked for; None: TSATTN_DATA, ./data, the cache.
+        timestamp: Column with the times; None: found; "none": rows are equally spaced and have no times.
+        variate_column: Of a long table: the column that says which variate a row is of.
+        value_column: Of a long table: the column with the values.
+        exclude: Columns that are left out.
+        target: Column or columns to forecast; None: all that are not exogenous.
+        exogenous: Columns that are only read; None: all others if there is a target; "none" or []: none.
+        context: Steps read.
+        horizon: Steps predicted.
+        split: Fractions or numbers of rows for train, validation, test; None: the benchmark's, else 0.7, 0.1, 0.2.
+        marks: Calendar features: of the "true" step, the hourly ones of the "benchmark" papers, or "none"; None: the
+            benchmark's, else "true".
+        batch_size: Windows per training batch.
+        eval_batch_size: Windows per batch of validation and test; no score depends on it.
+        fill: How missing values are filled for the network: "none" (they are masked), "forward" (last observed value),
+            "linear" (between neighbours in time, which may lie in the future); None: the benchmark's, else "none".
+            Forecasts are never compared with filled values.
+        resample: Step to which rows are averaged, such as "1h"; empty bins are missing.
+        drop_duplicates: Keep the first of several rows with the same time.
+        season: Steps of one season for the seasonal-naive score; None: the benchmark's, else the calendar's.
+        seed: Of the order of the training windows.
+        on_device: Keep the table on the training device, so that batches need no copying.
+
+    Raises:
+        ValueError: If not exactly one of `dataset` and `table` is given, or a knob has no sense; what only the table
+            can show is raised by `prepare`.
+    """
+
+    def __init__(
+        self,
+        dataset: str | None = None,
+        table: str | Path | None = None,
+        root: str | Path | None = None,
+        timestamp: str | None = None,
+        variate_column: str | None = None,
+        value_column: str | None = None,
+        exclude: str | list[str] | None = None,
+        target: str | list[str] | None = None,
+        exogenous: str | list[str] | None = None,
+        context: int = 96,
+        horizon: int = 96,
+        split: list[float | int] | None = None,
+        marks: Marks | None = None,
+        batch_size: int = 32,
+        eval_batch_size: int = 256,
+        fill: Fill | None = None,
+        resample: str | None = None,
+        drop_duplicates: bool = False,
+        season: int | None = None,
+        seed: int = 0,
+        on_device: bool = True,
+    ) -> None:
+        super().__init__()
+        if (dataset is None) == (table is None):
+            raise ValueError(
+                f"dataset is {dataset!r} and table is {table!r}, expected exactly one of them; give `--data.dataset "
+                "etth1` or `--data.table my.csv`."
+            )
+        for name, number in (
+            ("context", context),
+            ("horizon", horizon),
+            ("batch_size", batch_size),
+            ("eval_batch_size", eval_batch_size),
+            ("season", 1 if season is None else season),
+        ):
+            if number < 1:
+                raise ValueError(f"{name} is {number}, expected at least 1.")
+        if fill not in (None, "none", "forward", "linear"):
+            raise ValueError(f'fill is "{fill}", expected "none", "forward" or "linear".')
+        self.benchmark = None if dataset is None else fetch.benchmark(dataset)
+        self.dataset = dataset
+        self.table = table
+        self.root = root
+        self.timestamp = timestamp
+        self.variate_column = variate_column
+        self.value_column = value_column
+        self.exclude = exclude
+        self.target = target
+        self.exogenous = exogenous
+        self.context = context
+        self.horizon = horizon
+        self.split = split
+        self.marks = marks
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.fill = fill
+        self.resample = resample
+        self.drop_duplicates = drop_duplicates
+        self.season = season
+        self.seed = seed
+        self.on_device = on_device
+        self._frame: pd.DataFrame | None = None
+        self._table: xr.Dataset | None = None
+        self._targets = 0
+        self._parts: dict[Part, Split] = {}
+        self._spec: TableSpec | None = None
+        self._windows: tuple[tuple[TableSpec, torch.device], Windows] | None = None
+
+    @classmethod
+    def from_frame(cls, frame: pd.DataFrame, **knobs: Any) -> "TableData":
+        """Take the table from memory; it is not changed.
+
+        Args:
+            frame: Wide or long, as `tables.from_frame` reads it.
+            **knobs: As in the constructor, without `dataset`, `table` and `root`.
+        """
+        data = cls(table="DataFrame", **knobs)
+        data._frame = frame
+        return data
+
+    # The table ---------------------------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Read and check the table; once, however often it is called.
+
+        Raises:
+            FileNotFoundError: If the file is not there.
+            ValueError: If the table cannot be read, lacks a column, or is too short for a window in every part.
+        """
+        if self._table is not None:
+            return
+        table = self._read()
+        order, targets = self._columns([str(name) for name in table["variate"].values])
+        table = table.sel(variate=order)
+        parts = self._split_rows(table.sizes["time"])
+        marks = self._mark_names(table.attrs["frequency"])
+        values = table["values"].values
+        spec = _fit(
+            values[:, parts["train"].begin : parts["train"].end],
+            tuple(order),
+            targets,
+            table.attrs["frequency"],
+            marks,
+            self._season(table.attrs["frequency"]),
+            self._fill,
+        )
+        empty = [name for name, row in zip(order, values, strict=True) if np.isnan(row).all()]
+        if empty and self._fill != "none":
+            raise ValueError(
+                f"Column {empty[0]!r} of {table.attrs['source']} has no value at all, expected some to fill the "
+                f"missing ones from; leave it out by `--data.exclude {empty[0]!r}`."
+            )
+        self._table, self._targets, self._parts, self._spec = table, targets, parts, spec
+
+    def _read(self) -> xr.Dataset:
+        options: dict[str, Any] = {
+            "timestamp": self.timestamp,
+            "variate_column": self.variate_column,
+            "value_column": self.value_column,
+            "exclude": self.exclude or (),
+            "resample": self.resample,
+            "drop_duplicates": self.drop_duplicates,
+        }
+        if self._frame is not None:
+            return tables.from_frame(self._frame, **options)
+        if self.benchmark is None:
+            assert self.table is not None
+            table = tables.read_table(self.table, **options)
+            self._recognise(Path(self.table), table)
+            return table
+        path = fetch.find(self.benchmark.name, self.root)
+        if not fetch.is_genuine(self.benchmark.name, path):
+            log.warning(
+                "%s is not byte for byte a known copy of the benchmark %s: scores may not compare with published ones.",
+                path,
+                self.benchmark.name,
+            )
+        mended = self.resample is not None or self.drop_duplicates
+        return tables.read_table(path, clock="strict" if mended else self.benchmark.clock, **options)
+
+    def _recognise(self, path: Path, table: xr.Dataset) -> None:
+        shape = (table.sizes["time"], table.sizes["variate"])
+        for benchmark in fetch.REGISTRY.values():
+            if shape == (benchmark.rows, benchmark.variates) and fetch.is_genuine(benchmark.name, path):
+                log.info(
+                    "%s is the benchmark %s; `--data.dataset %s` would follow its published split.",
+                    path,
+                    benchmark.name,
+                    benchmark.name,
+                )
+
+    def _columns(self, present: list[str]) -> tuple[list[str], int]:
+        """Order the columns, targets first; return their names and the number of targets."""
+        target = [self.target] if isinstance(self.target, str) else self.target
+        exogenous: Sequence[str] | None
+        if isinstance(self.exogenous, str):
+            exogenous = [] if self.exogenous == "none" and "none" not in present else [self.exogenous]
+        else:
+            exogenous = self.exogenous
+        for role, chosen in (("target", target), ("exogenous", exogenous)):
+            for name in chosen or ():
+                if name not in present:
+                    listed = ", ".join(map(repr, present[:12])) + (" ..." if len(present) > 12 else "")
+                    raise ValueError(
+                        f"The table has no column {name!r}, expected one of {listed}; check `--data.{role}`."
+                    )
+            if chosen and len(set(chosen)) < len(chosen):
+                raise ValueError(f"{role} is {list(chosen)}, expected every column once.")
+        if target is None:
+            target = [name for name in present if name not in (exogenous or ())]
+        elif exogenous is None:
+            exogenous = [name for name in present if name not in target]
+        if not target:
+            raise ValueError("No column is left as a target, expected at least one; check `--data.exogenous`.")
+        both = [name for name in target if name in (exogenous or ())]
+        if both:
+            raise ValueError(f"{both[0]!r} is both target and exogenous, expected one of the two.")
+        return [*target, *(exogenous or ())], len(target)
+
+    def _split_rows(self, rows: int) -> dict[Part, Split]:
+        benchmark = self.benchmark
+        wanted: Sequence[float | int]
+        if self.split is not None:
+            wanted = self.split
+        else:
+            wanted = (0.7, 0.1, 0.2) if benchmark is None else benchmark.split
+        rounding = "rest to validation" if benchmark is None or self.split is not None else benchmark.rounding
+        reach_back = benchmark is None or benchmark.reach_back
+        lengths = _part_lengths(rows, wanted, rounding)
+        parts: dict[Part, Split] = {}
+        begin = 0
+        for part, length in zip(PARTS, lengths, strict=True):
+            parts[part] = Split(begin, begin + length, reach_back and part != "train")
+            begin += length
+        window = self.context + self.horizon
+        short = [
+            f"{part} has {len(split)} rows and needs {needed}"
+            for part, split in parts.items()
+            if (len(split) or part == "train") and len(split) < (needed := self.horizon if split.reach_back else window)
+        ]
+        if parts["train"].end < window and not short:
+            short = [f"train has {parts['train'].end} rows and needs {window}"]
+        if short:
+            raise ValueError(
+                f"A table of {rows} rows is too short for context {self.context} and horizon {self.horizon}: "
+                f"{', '.join(short)}; shorten context or horizon, or give `--data.split`."
+            )
+        return parts
+
+    def _mark_names(self, frequency: str) -> tuple[str, ...]:
+        marks = self.marks
+        if marks is None:
+            marks = "true" if self.benchmark is None else self.benchmark.marks
+        elif marks != "none" and not frequency:
+            raise ValueError(f'marks is "{marks}" but the table has no times, expected "none"; check `--data.marks`.')
+        return calendar.feature_names(frequency, marks)
+
+    def _season(self, frequency: str) -> int:
+        if self.season is not None:
+            return self.season
+        if self.benchmark is not None and self.resample is None:
+            return self.benchmark.season
+        return calendar.season_of(frequency)
+
+    @property
+    def _fill(self) -> Fill:
+        if self.fill is not None:
+            return self.fill
+        return "none" if self.benchmark is None else self.benchmark.fill
+
+    # What it was -------------------------------------------------------------------------------------------------
+
+    @property
+    def dataset_(self) -> xr.Dataset:
+        """The table in its own units: `values` (variate, time), targets first."""
+        self.prepare()
+        assert self._table is not None
+        return self._table
+
+    @property
+    def spec(self) -> TableSpec:
+        """Names, order and statistics of the training rows, for the model's checkpoint."""
+        self.prepare()
+        assert self._spec is not None
+        return self._spec
+
+    @property
+    def targets(self) -> int:
+        """Number of targets."""
+        self.prepare()
+        return self._targets
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of the values as they were read."""
+        return str(self.dataset_.attrs["sha256"])
+
+    @property
+    def splits(self) -> dict[Part, dict[str, int]]:
+        """For each part the rows `begin` to `end` that are predicted, and the number of `windows`."""
+        self.prepare()
+        return {
+            part: {"begin": split.begin, "end": split.end, "windows": len(self.starts(part))}
+            for part, split in self._parts.items()
+        }
+
+    @property
+    def missing(self) -> dict[str, int]:
+        """Number of missing values of each variate."""
+        table = self.dataset_
+        counts = np.isnan(table["values"].values).sum(axis=1)
+        return {str(name): int(count) for name, count in zip(table["variate"].values, counts, strict=True)}
+
+    @property
+    def summary(self) -> str:
+        """One line: source, rows, step, targets, exogenous columns, missing values."""
+        table, spec = self.dataset_, self.spec
+        source = self.benchmark.name if self.benchmark else table.attrs["source"]
+        exogenous = len(spec.variates) - spec.targets
+        missing = sum(self.missing.values())
+        return (
+            f"{source}: {table.sizes['time']:,} rows, step {spec.frequency or 'unknown'}, {spec.targets} target"
+            f"{'s' if spec.targets > 1 else ''}, {exogenous} exogenous, {len(spec.marks)} calendar marks"
+            + (
+                f", {missing:,} values missing ({'masked' if spec.fill == 'none' else f'filled: {spec.fill}'})"
+                if missing
+                else ""
+            )
+        )
+
+    def __str__(self) -> str:
+        return self.summary
+
+    @property
+    def window_counts(self) -> dict[str, int]:
+        """Number of windows of each part."""
+        return {part: rows["windows"] for part, rows in self.splits.items()}
+
+    @property
+    def features(self) -> Literal["M", "MS", "S"]:
+        """The papers' word: "M" (all columns are targets), "MS" (some are only read), "S" (there is only one)."""
+        spec = self.spec
+        if spec.targets < len(spec.variates):
+            return "MS"
+        return "S" if spec.targets == 1 else "M"
+
+    # Windows -----------------------------------------------------------------------------------------------------
+
+    def starts(self, part: Part) -> Int[Tensor, " window"]:
+        """List the first rows of the windows of a part."""
+        self.prepare()
+        if part not in self._parts:
+            raise ValueError(f'part is "{part}", expected one of {", ".join(PARTS)}.')
+        split = self._parts[part]
+        rows = self.dataset_.sizes["time"]
+        if not len(split):
+            return torch.arange(0)
+        return window_starts(rows, split.begin, split.end, self.context, self.horizon, reach_back=split.reach_back)
+
+    def windows(self, spec: TableSpec | None = None, device: torch.device | str = "cpu") -> Windows:
+        """Standardise the table and return its windows (of all parts; `starts` chooses).
+
+        Args:
+            spec: Statistics and marks to use; None: this table's own.
+            device: Where the buffer shall lie.
+
+        Raises:
+            ValueError: If `spec` is of other columns than this table.
+        """
+        own = self.spec
+        spec = own if spec is None else spec
+        key = (spec, torch.device(device))
+        if self._windows is not None and self._windows[0] == key:
+            return self._windows[1]
+        if (spec.variates, spec.targets) != (own.variates, own.targets):
+            raise ValueError(
+                f"The model was trained on the targets {list(spec.target_names)} and the exogenous columns "
+                f"{list(spec.variates[spec.targets :])}, the table has the targets {list(own.target_names)} and the "
+                f"exogenous columns {list(own.variates[own.targets :])}; set `--data.target` and `--data.exogenous`."
+            )
+        if spec.frequency != own.frequency:
+            log.warning('The model was trained at the step "%s", the table has "%s".', spec.frequency, own.frequency)
+        table = self.dataset_
+        values = spec.standardise(torch.tensor(table["values"].values))
+        observed = truth = None
+        gaps = values.isnan()
+        if gaps.any():
+            if self._fill == "none":
+                observed = ~gaps
+            else:
+                truth = values[: own.targets] if gaps[: own.targets].any() else None
+                filled = tables.fill_missing(table["values"], self._fill)
+                values = spec.standardise(torch.tensor(filled.values))
+        known = self._known(spec.marks)
+        windows = Windows(values, own.targets, self.context, self.horizon, known, observed, truth).to(device)
+        self._windows = (key, windows)
+        return windows
+
+    def _known(self, marks: tuple[str, ...]) -> Float[Tensor, "known time"] | None:
+        if not marks:
+            return None
+        times = self.dataset_.indexes["time"]
+        if not isinstance(times, pd.DatetimeIndex):
+            raise ValueError(f"The model reads the marks {', '.join(marks)}, but the table has no times.")
+        return calendar.calendar_features(times, marks)
+
+    # Lightning ---------------------------------------------------------------------------------------------------
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the table and check it against the network that will read it.
+
+        Raises:
+            ValueError: As `prepare`; or if values are missing and the network cannot do with that.
+        """
+        self.prepare()
+        missing = sum(self.missing.values())
+        module = None if self.trainer is None else self.trainer.lightning_module
+        network = getattr(module, "network", None)
+        if missing and self._fill == "none" and not getattr(network, "reads_missing", True):
+            name = next(name for name, count in self.missing.items() if count)
+            why = getattr(network, "why_no_missing", "") or "it does not say why"
+            raise ValueError(
+                f"{missing} values are missing ({self.missing[name]} of {name!r}) and {type(network).__name__} reads "
+                f"none ({why}); fill them by `--data.fill linear` or `--data.fill forward`."
+            )
+
+    def train_dataloader(self) -> WindowLoader:
+        """Every training window once per epoch, in an order of its own."""
+        return self._loader("train")
+
+    def val_dataloader(self) -> WindowLoader | list[WindowLoader]:
+        """Every validation window once, in order."""
+        return self._loader("val") if len(self.starts("val")) else []
+
+    def test_dataloader(self) -> WindowLoader | list[WindowLoader]:
+        """Every test window once, in order."""
+        return self._loader("test") if len(self.starts("test")) else []
+
+    def predict_dataloader(self) -> WindowLoader | list[WindowLoader]:
+        """The test windows."""
+        return self.test_dataloader()
+
+    def _loader(self, part: Part) -> WindowLoader:
+        trainer = self.trainer
+        device: torch.device | str = "cpu"
+        if trainer is not None and self.on_device:
+            device = trainer.strategy.root_device
+        train = part == "train"
+        return WindowLoader(
+            self.windows(self._spec_in_use(), device),
+            self.starts(part),
+            self.batch_size if train else self.eval_batch_size,
+            shuffle=train,
+            seed=self.seed,
+            rank=0 if trainer is None else trainer.global_rank,
+            world=1 if trainer is None else trainer.world_size,
+            even=train,
+        )
+
+    def _spec_in_use(self) -> TableSpec:
+        """The statistics of the model that is running, where it has some; else the table's own."""
+        module = None if self.trainer is None else self.trainer.lightning_module
+        spec = getattr(module, "spec", None)
+        return self.spec if spec is None else spec
+
+    # Baselines ---------------------------------------------------------------------------------------------------
+
+    def naive_forecasts(
+        self, part: Part = "test", spec: TableSpec | None = None
+    ) -> Iterator[tuple[Float[Tensor, "batch target horizon"], dict[str, Float[Tensor, "batch target horizon"]]]]:
+        """Forecast the windows of a part without a model, in the same order and scale as its loader.
+
+        `seasonal_naive` repeats the last season before the forecast (it may reach further back than the context);
+        `last_value` repeats the last value. A missing value is replaced by the last observed one before it, and where
+        none was observed yet by the mean of the training rows.
+
+        Args:
+            part: Which windows.
+            spec: Statistics of the scale; None: those that the loaders use.
+
+        Yields:
+            The truth, NaN where missing, and the forecasts by name.
+
+        Raises:
+            ValueError: If there is no full season before the first window's forecast.
+        """
+        spec = self._spec_in_use() if spec is None else spec
+        windows = self.windows(spec)
+        starts = self.starts(part)
+        season = self.spec.season
+        if len(starts) and int(starts[0]) + self.context < season:
+            raise ValueError(
+                f"The first {part} window has {int(starts[0]) + self.context} rows before its forecast, expected a "
+                f"season of {season}; give a shorter `--data.season`."
+            )
+        held = pd.DataFrame(self.dataset_["values"].values[: self.targets].T).ffill().to_numpy().T
+        held = np.array(held, order="C")  # own and writable
+        held_standard = TableSpec(
+            spec.target_names, spec.targets, spec.mean[: spec.targets], spec.scale[: spec.targets], spec.frequency
+        ).standardise(torch.from_numpy(held))
+        past = Windows(held_standard.nan_to_num(nan=0.0), self.targets, season, self.horizon)
+        phase = torch.arange(self.horizon) % season
+        for rows in starts.split(self.eval_batch_size):
+            last_season = past.gather(rows + self.context - season).past
+            yield (
+                windows.gather(rows).future,
+                {
+                    "seasonal_naive": last_season[..., phase],
+                    "last_value": last_season[..., -1:].expand(-1, -1, self.horizon),
+                },
+            )
+
+
+def _part_lengths(rows: int, wanted: Sequence[float | int], rounding: str) -> tuple[int, int, int]:
+    """Turn fractions or numbers of rows into numbers of rows."""
+    if len(wanted) != 3 or min(wanted) < 0 or wanted[0] == 0:
+        raise ValueError(
+            f"split is {list(wanted)}, expected three fractions such as 0.7, 0.1, 0.2 or three numbers of rows, for "
+            "train, validation and test."
+        )
+    train, val, test = wanted
+    if max(wanted) > 1:
+        if any(part != int(part) for part in wanted):
+            raise ValueError(
+                f"split is {list(wanted)}, expected only fractions (up to 1) or only whole numbers of rows."
+            )
+        if sum(wanted) > rows:
+            raise ValueError(f"split asks for {int(sum(wanted))} rows, but the table has {rows}; check `--data.split`.")
+        return int(train), int(val), int(test)
+    total = train + val + test
+    if total > 1 + 1e-9:
+        raise ValueError(f"The fractions of split {list(wanted)} add up to {total:g}, expected at most 1.")
+    if rounding == "cumulative":
+        first, second = int(train * rows), int((train + val) * rows)
+        return first, second - first, rows - second
+    n_train, n_test = int(train * rows), int(test * rows)
+    n_val = rows - n_train - n_test if total > 1 - 1e-9 and val > 0 else int(val * rows)
+    return n_train, n_val, n_test
+
+
+def _fit(
+    train: Float[np.ndarray, "variate time"],
+    variates: tuple[str, ...],
+    targets: int,
+    frequency: str,
+    marks: tuple[str, ...],
+    season: int,
+    fill: Fill,
+) -> TableSpec:
+    """Take mean and standard deviation (ddof 0) of the observed training rows."""
+    observed = ~np.isnan(train)
+    count = observed.sum(axis=1)
+    some = np.maximum(count, 1)
+    mean = np.where(observed, train, 0.0).sum(axis=1) / some
+    scale = np.sqrt(np.where(observed, train - mean[:, None], 0.0).__pow__(2).sum(axis=1) / some)
+    constant = scale <= 10 * np.finfo(np.float64).eps * np.abs(mean)
+    for name, n, flat in zip(variates, count, constant, strict=True):
+        if n == 0:
+            log.warning("Column %r has no value in the training rows; it is scaled as mean 0, scale 1.", name)
+        elif flat:
+            log.warning("Column %r is constant in the training rows; its scale is set to 1.", name)
+    scale = np.where(constant, 1.0, scale)
+    return TableSpec(variates, targets, tuple(mean.tolist()), tuple(scale.tolist()), frequency, marks, season, fill)

@@ -1,0 +1,544 @@
+"""Tables: a file or a DataFrame in, an xarray Dataset `values (variate, time)` with a regular clock out.
+
+pandas reads; here it is decided which column is the clock, whether the table is wide or long, and whether the clock is
+regular. Nothing is repaired in silence: what is broken is an error that names the row and the option that mends it.
+"""
+
+import gzip
+import hashlib
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from tsattn.contracts import Fill
+
+log = logging.getLogger(__name__)
+
+Clock = Literal["strict", "ignore"]
+
+
+_CLOCK_NAMES = ("date", "ds", "timestamp", "time", "datetime")  # looked for in this order, whatever their case
+_SENTINEL = -9999.0  # stands for "missing" in many station records, among them the weather benchmark
+
+
+def read_table(
+    path: str | Path,
+    *,
+    timestamp: str | None = None,
+    variate_column: str | None = None,
+    value_column: str | None = None,
+    exclude: str | Sequence[str] = (),
+    resample: str | None = None,
+    drop_duplicates: bool = False,
+    clock: Clock = "strict",
+) -> xr.Dataset:
+    """Read a table from `.csv`, `.csv.gz`, `.txt`, `.txt.gz`, `.npz` or `.parquet`.
+
+    A `.txt` whose first line holds only numbers has no header and no clock (`solar_AL.txt`). Of an `.npz` the array
+    `data`, (time, variate) or (time, variate, feature), is read, of several features the first (PEMS: flow).
+
+    Args:
+        path: The file.
+        timestamp: Column with the times; None: found; "none": the rows have no clock.
+        variate_column: Of a long table, the column that says which variate a row is of.
+        value_column: Of a long table, the column with the values.
+        exclude: Columns that are left out.
+        resample: Step to which the rows are averaged (pandas alias such as "1h"); empty bins stay missing.
+        drop_duplicates: Keep the first of several rows with the same time.
+        clock: "strict": the times must be equally spaced. "ignore": rows are taken as equally spaced whatever the
+            times say, which is what the papers do with the benchmark files whose clocks are broken.
+
+    Returns:
+        Dataset with `values` (variate, time), float64, NaN where missing; the coordinates `variate` (names in the
+        order of the file) and `time` (times, with their zone, or row numbers); and the attributes `frequency` (pandas
+        alias, "" without a clock), `source`, `sha256` (of the values) and `timestamp` (name of the column).
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the format is unknown, no clock is found, a column is not numeric, a value is infinite, or the
+            clock is irregular or repeats itself.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path.absolute()} does not exist, expected a table; check `--data.table`.")
+    frame, has_clock = _read_frame(path)
+    return from_frame(
+        frame,
+        timestamp=timestamp if has_clock else "none",
+        variate_column=variate_column,
+        value_column=value_column,
+        exclude=exclude,
+        resample=resample,
+        drop_duplicates=drop_duplicates,
+        clock=clock,
+        source=str(path),
+    )
+
+
+def from_frame(
+    frame: pd.DataFrame,
+    *,
+    timestamp: str | None = None,
+    variate_column: str | None = None,
+    value_column: str | None = None,
+    exclude: str | Sequence[str] = (),
+    resample: str | None = None,
+    drop_duplicates: bool = False,
+    clock: Clock = "strict",
+    source: str = "DataFrame",
+) -> xr.Dataset:
+    """Make the Dataset of `read_table` from a DataFrame, which is not changed.
+
+    Args:
+        frame: Wide (one column per variate; a time column or a DatetimeIndex) or long (one row per time and variate).
+        timestamp: As in `read_table`.
+        variate_column: As in `read_table`.
+        value_column: As in `read_table`.
+        exclude: As in `read_table`.
+        resample: As in `read_table`.
+        drop_duplicates: As in `read_table`.
+        clock: As in `read_table`.
+        source: Where the frame comes from, for messages and for the attribute.
+
+    Raises:
+        ValueError: As in `read_table`.
+    """
+    if clock not in ("strict", "ignore"):
+        raise ValueError(f'clock is "{clock}", expected "strict" or "ignore".')
+    frame = _with_plain_names(frame, source)
+    excluded = [exclude] if isinstance(exclude, str) else list(exclude)
+    absent = [name for name in excluded if name not in frame.columns]
+    if absent:
+        raise ValueError(
+            f"{source} has no column {absent[0]!r} to exclude, expected some of {_listed(frame.columns)}; "
+            "check `--data.exclude`."
+        )
+    frame = frame.drop(columns=excluded)
+
+    times, clock_name, frame = _take_clock(frame, timestamp, source)
+    long = _long_columns(frame, times, variate_column, value_column, source)
+    if long is None:
+        names, matrix = _wide_values(frame, source)
+    else:
+        assert times is not None
+        times, names, matrix = _pivot(frame, times, *long, drop_duplicates, source)
+    if not names:
+        raise ValueError(f"{source} has no column of numbers, expected at least one beside the times.")
+    if not matrix.size:
+        raise ValueError(f"{source} has no rows, expected at least one.")
+    _check_finite(names, matrix, source)
+    if clock == "strict":
+        _warn_of_sentinels(names, matrix, source)
+
+    frequency = ""
+    if times is not None:
+        rows = np.arange(len(times)) if long is None else None
+        times, matrix, rows = _mend_clock(times, matrix, rows, resample, drop_duplicates, source)
+        frequency = _frequency(times, rows, clock, source)
+    elif resample is not None or drop_duplicates:
+        raise ValueError(f"{source} has no times, expected some to resample or to drop duplicates by.")
+
+    values = np.ascontiguousarray(matrix.T)
+    steps: Any = pd.RangeIndex(values.shape[1]) if times is None else times
+    table = xr.Dataset(
+        {"values": (("variate", "time"), values)},
+        coords={"variate": np.array(names, dtype=object), "time": ("time", steps.rename(None))},
+        attrs={
+            "frequency": frequency,
+            "source": source,
+            "sha256": hashlib.sha256(values.tobytes()).hexdigest(),
+            "timestamp": clock_name,
+        },
+    )
+    step = f"step {frequency}" if frequency else "no clock"
+    log.info("%s: %d rows of %d variates, %s.", source, values.shape[1], len(names), step)
+    return table
+
+
+def fill_missing(values: xr.DataArray, fill: Fill) -> xr.DataArray:
+    """Fill gaps along time.
+
+    Args:
+        values: Any array with the axis `time`, NaN where missing; it is not changed.
+        fill: "forward": the last observed value; before the first one, the first one. "linear": on the line between
+            the neighbours, outside of them the nearest one. "none": nothing is filled.
+
+    Returns:
+        The same labels; a series without any value stays missing.
+
+    Raises:
+        ValueError: If `fill` is another word.
+    """
+    if fill == "none":
+        return values
+    if fill not in ("forward", "linear"):
+        raise ValueError(f'fill is "{fill}", expected "none", "forward" or "linear".')
+    others = [str(axis) for axis in values.dims if axis != "time"]
+    flat = values.transpose("time", *others)
+    frame = pd.DataFrame(flat.values.reshape(values.sizes["time"], -1))
+    if fill == "forward":
+        frame = frame.ffill().bfill()
+    else:
+        frame = frame.interpolate(method="linear", limit_direction="both")
+    filled = flat.copy(data=frame.to_numpy().reshape(flat.shape))
+    return filled.transpose(*values.dims)
+
+
+# Reading ---------------------------------------------------------------------------------------------------------
+
+
+def _read_frame(path: Path) -> tuple[pd.DataFrame, bool]:
+    """Read a file into a frame; the flag says whether a clock may be expected in it."""
+    name = path.name.lower()
+    if name.endswith((".csv", ".csv.gz")):
+        return _read_text(path, headerless=False), True
+    if name.endswith((".txt", ".txt.gz")):
+        headerless = _is_numbers(_first_line(path))
+        return _read_text(path, headerless), not headerless
+    if name.endswith(".npz"):
+        with np.load(path, allow_pickle=False) as archive:
+            if "data" not in archive:
+                raise ValueError(f"{path} holds the arrays {_listed(archive.files)}, expected one called `data`.")
+            data = archive["data"]
+        if data.ndim == 3:
+            data = data[..., 0]
+        if data.ndim != 2:
+            raise ValueError(f"`data` in {path} has {data.ndim} axes, expected (time, variate) or one more (feature).")
+        return pd.DataFrame(data.astype(np.float64)), False
+    if name.endswith(".parquet"):
+        return pd.read_parquet(path), True
+    raise ValueError(f"{path} has an unknown ending, expected .csv, .csv.gz, .txt, .txt.gz, .npz or .parquet.")
+
+
+def _read_text(path: Path, headerless: bool) -> pd.DataFrame:
+    first = _first_line(path)
+    if not first.strip():
+        raise ValueError(f"{path} is empty or begins with an empty line, expected a header.")
+    separator = max(",;\t", key=first.count)
+    try:
+        return pd.read_csv(
+            path,
+            sep=separator,
+            header=None if headerless else 0,
+            encoding="utf-8-sig",
+            encoding_errors="replace",  # old weather headers hold a degree sign in latin-1
+            engine="c",
+            low_memory=False,
+        )
+    except (pd.errors.ParserError, EOFError, gzip.BadGzipFile) as error:
+        raise ValueError(
+            f"{path} cannot be read as a table ({str(error).strip()}), expected the same number of fields in every "
+            "line of a complete file."
+        ) from error
+
+
+def _first_line(path: Path) -> str:
+    with gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb") as stream:
+        return stream.readline().decode("utf-8-sig", errors="replace")
+
+
+def _is_numbers(line: str) -> bool:
+    try:
+        [float(field) for field in line.replace(";", ",").replace("\t", ",").split(",")]
+    except ValueError:
+        return False
+    return True
+
+
+# Which column is what --------------------------------------------------------------------------------------------
+
+
+def _with_plain_names(frame: pd.DataFrame, source: str) -> pd.DataFrame:
+    """Copy the outer frame (not the data) with names that are text without blanks around them."""
+    if isinstance(frame.columns, pd.MultiIndex):
+        raise ValueError(f"{source} has columns of {frame.columns.nlevels} levels, expected one level.")
+    frame = frame.copy(deep=False)
+    frame.columns = pd.Index([str(name).strip() for name in frame.columns], dtype=object)
+    if frame.columns.has_duplicates:
+        twice = frame.columns[frame.columns.duplicated()][0]
+        raise ValueError(f"{source} has two columns called {twice!r}, expected every name once; rename one.")
+    return frame
+
+
+def _take_clock(
+    frame: pd.DataFrame, timestamp: str | None, source: str
+) -> tuple[pd.DatetimeIndex | None, str, pd.DataFrame]:
+    """Find the times; return them, the name of their column, and the frame without it."""
+    if timestamp == "none":
+        return None, "", frame
+    index = frame.index.to_timestamp() if isinstance(frame.index, pd.PeriodIndex) else frame.index
+    if isinstance(index, pd.DatetimeIndex) and timestamp in (None, frame.index.name):
+        return index, str(frame.index.name or ""), frame
+    if timestamp is not None:
+        if timestamp not in frame.columns:
+            raise ValueError(
+                f"{source} has no column {timestamp!r}, expected one of {_listed(frame.columns)}; "
+                "check `--data.timestamp`."
+            )
+        name = timestamp
+        times = _as_times(frame[name])
+        if times is None:
+            bad = _first_unparsable(frame[name])
+            raise ValueError(
+                f"Column {name!r} of {source} holds {frame[name].iloc[bad]!r} in data row {bad + 1}, expected a time; "
+                "name another column by `--data.timestamp`."
+            )
+        return times, name, frame.drop(columns=name)
+
+    candidates = [c for n in _CLOCK_NAMES for c in frame.columns if c.lower() == n]
+    others = [c for c in frame.columns if c not in candidates and not pd.api.types.is_numeric_dtype(frame[c].dtype)]
+    for name in candidates:
+        times = _as_times(frame[name])
+        if times is not None:
+            return times, name, frame.drop(columns=name)
+    found = {name: times for name in others if (times := _as_times(frame[name])) is not None}
+    if len(found) == 1:
+        [(name, times)] = found.items()
+        return times, name, frame.drop(columns=name)
+    what = f"several columns that could be times ({_listed(found)})" if found else "no column of times"
+    raise ValueError(
+        f"{source} has {what} among {_listed(frame.columns)}, expected one; name it by `--data.timestamp`, or say "
+        "`--data.timestamp none` if the rows are equally spaced and have no times."
+    )
+
+
+def _as_times(column: pd.Series) -> pd.DatetimeIndex | None:
+    """Parse a column as times; None if any of it is not a time."""
+    if isinstance(column.dtype, pd.PeriodDtype):
+        return pd.DatetimeIndex(column.dt.to_timestamp())
+    if pd.api.types.is_datetime64_any_dtype(column.dtype):
+        return None if column.isna().any() else pd.DatetimeIndex(column)
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return None  # years, row numbers, Unix time: only a person knows
+    if not len(column):
+        return None
+    first = str(column.iloc[0]).strip()
+    if first.replace(".", "").isdigit() and len(first) < 8:
+        return None  # "17" is a number written as text, though it could be read as a day
+    with warnings.catch_warnings():  # "could not infer format": the answer None says it
+        warnings.simplefilter("ignore", UserWarning)
+        if pd.isna(pd.to_datetime(pd.Series([column.iloc[0]]), errors="coerce", utc=True).iloc[0]):
+            return None
+        try:
+            times = pd.to_datetime(column)
+        except (ValueError, TypeError):  # also: offsets that change with daylight saving
+            try:
+                times = pd.to_datetime(column, utc=True)
+            except (ValueError, TypeError):
+                return None
+    return None if times.isna().any() else pd.DatetimeIndex(times)
+
+
+def _first_unparsable(column: pd.Series) -> int:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        numeric = pd.api.types.is_numeric_dtype(column.dtype)
+        bad = np.ones(len(column), bool) if numeric else pd.to_datetime(column, errors="coerce", utc=True).isna()
+    return int(np.argmax(np.asarray(bad)))
+
+
+def _long_columns(
+    frame: pd.DataFrame,
+    times: pd.DatetimeIndex | None,
+    variate_column: str | None,
+    value_column: str | None,
+    source: str,
+) -> tuple[str, str] | None:
+    """Name the variate and the value column of a long table; None if the table is wide."""
+    if variate_column is None and value_column is None:
+        if times is None or not times.has_duplicates or len(frame.columns) != 2:
+            return None
+        words = [c for c in frame.columns if not pd.api.types.is_numeric_dtype(frame[c].dtype)]
+        if len(words) != 1:
+            if "unique_id" not in frame.columns:
+                return None
+            words = ["unique_id"]
+        [value_column] = [c for c in frame.columns if c not in words]
+        log.info("%s is read as a long table: variates from %r, values from %r.", source, words[0], value_column)
+        return words[0], value_column
+    if variate_column is None or value_column is None:
+        raise ValueError(
+            f"Of a long table only {'the value' if variate_column is None else 'the variate'} column is named, "
+            "expected both; give `--data.variate_column` and `--data.value_column`."
+        )
+    for name in (variate_column, value_column):
+        if name not in frame.columns:
+            raise ValueError(f"{source} has no column {name!r}, expected one of {_listed(frame.columns)}.")
+    if times is None:
+        raise ValueError(f"{source} is a long table without times, expected a column of times.")
+    return variate_column, value_column
+
+
+def _numbers(column: pd.Series, name: str, source: str) -> np.ndarray:
+    """Turn a column into float64, blanks and NA into NaN."""
+    if pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_complex_dtype(column.dtype):
+        return column.to_numpy(dtype=np.float64, na_value=np.nan)
+    given = column.astype(object)
+    given = given.map(lambda cell: cell.strip() if isinstance(cell, str) else cell)
+    blank = given.isna() | (given == "")
+    numbers = pd.to_numeric(given.where(~blank, None), errors="coerce")
+    bad = np.asarray(numbers.isna() & ~blank)
+    if bad.any() or pd.api.types.is_datetime64_any_dtype(column.dtype):
+        row = int(np.argmax(bad))
+        raise ValueError(
+            f"Column {name!r} of {source} holds {column.iloc[row]!r} in data row {row + 1}, expected a number; leave "
+            f"the column out by `--data.exclude {name!r}` or correct the file."
+        )
+    return numbers.to_numpy(dtype=np.float64)
+
+
+def _wide_values(frame: pd.DataFrame, source: str) -> tuple[list[str], np.ndarray]:
+    dtypes = set(frame.dtypes)
+    if dtypes == {np.dtype(np.float64)}:
+        return list(frame.columns), frame.to_numpy()
+    columns = [_numbers(frame[name], name, source) for name in frame.columns]
+    return list(frame.columns), np.stack(columns, axis=1) if columns else np.empty((len(frame), 0))
+
+
+def _pivot(
+    frame: pd.DataFrame, times: pd.DatetimeIndex, variate: str, value: str, drop_duplicates: bool, source: str
+) -> tuple[pd.DatetimeIndex, list[str], np.ndarray]:
+    """Spread a long table into (time, variate), variates in the order of their first row."""
+    values = _numbers(frame[value], value, source)
+    codes, names = pd.factorize(frame[variate])
+    if (codes < 0).any():
+        row = int(np.argmax(codes < 0))
+        raise ValueError(f"Column {variate!r} of {source} is empty in data row {row + 1}, expected a variate's name.")
+    rows, steps = pd.factorize(times, sort=True)
+    place = rows.astype(np.int64) * len(names) + codes
+    again = pd.Index(place).duplicated()
+    if again.any():
+        row = int(np.argmax(again))
+        if not drop_duplicates:
+            raise ValueError(
+                f"{source} has a second value of {names[codes[row]]!r} at {times[row]} in data row {row + 1}, expected "
+                "one; keep the first ones by `--data.drop_duplicates true`."
+            )
+        log.warning("%s: %d repeated values dropped, the first in data row %d.", source, again.sum(), row + 1)
+    matrix = np.full((len(steps), len(names)), np.nan)
+    matrix.ravel()[place[~again]] = values[~again]
+    return pd.DatetimeIndex(steps), [str(name).strip() for name in names], matrix
+
+
+def _check_finite(names: Sequence[str], matrix: np.ndarray, source: str) -> None:
+    if np.isfinite(matrix.sum()):  # one pass over a clean table
+        return
+    infinite = np.isinf(matrix)
+    if infinite.any():
+        row, column = (int(i) for i in np.argwhere(infinite)[0])
+        raise ValueError(
+            f"Column {names[column]!r} of {source} is {matrix[row, column]} in data row {row + 1}, expected a finite "
+            "number; leave the cell empty if the value is missing."
+        )
+
+
+def _warn_of_sentinels(names: Sequence[str], matrix: np.ndarray, source: str) -> None:
+    counts = (matrix == _SENTINEL).sum(axis=0)
+    if counts.any():
+        first = int(counts.argmax())
+        log.warning(
+            "%s holds %d values of -9999 (most in %r), which often means missing; they are taken as numbers.",
+            source,
+            counts.sum(),
+            names[first],
+        )
+
+
+# The clock -------------------------------------------------------------------------------------------------------
+
+
+def _mend_clock(
+    times: pd.DatetimeIndex,
+    matrix: np.ndarray,
+    rows: np.ndarray | None,
+    resample: str | None,
+    drop_duplicates: bool,
+    source: str,
+) -> tuple[pd.DatetimeIndex, np.ndarray, np.ndarray | None]:
+    """Drop repeated times and average into bins, each only if asked to; `rows` says where a time stood in the file."""
+    again = times.duplicated()
+    if drop_duplicates and again.any():
+        log.warning("%s: %d repeated times dropped, the first in data row %d.", source, again.sum(), again.argmax() + 1)
+        times, matrix = times[~again], matrix[~again]
+        rows = None if rows is None else rows[~again]
+    if resample is not None:
+        try:
+            binned = pd.DataFrame(matrix, index=times).resample(resample).mean()
+        except ValueError as error:
+            raise ValueError(
+                f"Resampling {source} to {resample!r} failed ({error}), expected a step such as 1h."
+            ) from error
+        log.info("%s: %d rows averaged into %d of %s.", source, len(times), len(binned), resample)
+        times, matrix, rows = pd.DatetimeIndex(binned.index), binned.to_numpy(), None
+    return times, matrix, rows
+
+
+def _frequency(times: pd.DatetimeIndex, rows: np.ndarray | None, clock: Clock, source: str) -> str:
+    """Name the step of a regular clock, or complain about the first row that breaks it."""
+    if len(times) < 2:
+        raise ValueError(f"{source} has {len(times)} time, expected at least two to know their step.")
+    steps = np.diff(times.asi8)
+    unit = times.unit
+    if (steps == steps[0]).all() and steps[0] > 0:
+        return _alias(times, int(steps[0]))
+    if (steps > 0).all() and clock == "strict" and len(times) >= 3:
+        named = _calendar_alias(times)  # months, business days, days across a change of daylight saving
+        if named:
+            return named
+    found, counts = np.unique(steps[steps > 0], return_counts=True)
+    usual = int(found[counts.argmax()]) if len(found) else 0
+    if clock == "ignore":
+        if not usual:
+            raise ValueError(f"The times of {source} never go forward, expected a clock.")
+        return _alias(times[:1], usual)
+
+    def place(step: int) -> str:
+        return "" if rows is None else f" in data row {rows[step + 1] + 1}"
+
+    wrong = int(np.argmax(steps != usual))
+    if times.has_duplicates:
+        wrong = int(times.duplicated().argmax()) - 1
+        raise ValueError(
+            f"{source} has the time {times[wrong + 1]} again{place(wrong)}, expected every time once; keep "
+            "the first rows by `--data.drop_duplicates true`, or average rows by `--data.resample "
+            f"{_alias(times[:1], usual) if usual else '1h'}`."
+        )
+    if (steps < 0).any():
+        wrong = int(np.argmax(steps < 0))
+        raise ValueError(
+            f"{source} goes back from {times[wrong]} to {times[wrong + 1]}{place(wrong)}, expected rows in "
+            "the order of time; sort the file."
+        )
+    step = _alias(times[:1], usual)
+    raise ValueError(
+        f"{source} steps from {times[wrong]} to {times[wrong + 1]}{place(wrong)}, expected a regular step of "
+        f"{pd.Timedelta(usual, unit=unit)}; average into regular steps by `--data.resample {step}`."
+    )
+
+
+def _alias(times: pd.DatetimeIndex, step: int) -> str:
+    """Name an even step; weeks by their day, as pandas does."""
+    delta = pd.Timedelta(step, unit=times.unit)
+    if delta % pd.Timedelta(days=7) == pd.Timedelta(0) and len(times) >= 3:
+        return _calendar_alias(times) or f"{delta.days}D"
+    if delta % pd.Timedelta(days=1) == pd.Timedelta(0):
+        return "D" if delta.days == 1 else f"{delta.days}D"
+    return pd.tseries.frequencies.to_offset(delta).freqstr
+
+
+def _calendar_alias(times: pd.DatetimeIndex) -> str:
+    with warnings.catch_warnings():  # pandas 3.1 announces another return type; both are accepted here
+        warnings.simplefilter("ignore")
+        named = pd.infer_freq(times)
+    return "" if named is None else pd.tseries.frequencies.to_offset(named).freqstr
+
+
+def _listed(names: Any, most: int = 12) -> str:
+    names = [repr(str(name)) for name in names]
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
