@@ -1,0 +1,224 @@
+"""The command line: bad input ends in one sentence that says what to do, and nothing of the user's is lost."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from support import ROOT, SMALL, tsattn
+
+from tsattn.cli import COMMANDS, main
+
+FIT = ["fit", "-c", "forecast/itransformer.yaml", *SMALL]
+
+
+def refused(*args: object, cwd: Path) -> str:
+    """Run a command that must end in one readable sentence; return it."""
+    with contextlib.chdir(cwd), pytest.raises(SystemExit) as end:
+        main([str(argument) for argument in args])
+    assert isinstance(end.value.code, str)
+    return end.value.code
+
+
+def write(path: Path, frame: pd.DataFrame) -> Path:
+    frame.to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture
+def frame(table: Path) -> pd.DataFrame:
+    return pd.read_csv(table)
+
+
+def test_both_doors_say_the_same():
+    installed = Path(sys.executable).with_name("tsattn")
+    assert installed.exists(), "the package is not installed"
+    for args in (["--help"], ["data", "--help"], ["forecast", "--help"]):
+        one = subprocess.run([installed, *args], capture_output=True, text=True, check=True).stdout
+        other = subprocess.run([sys.executable, ROOT / "cli.py", *args], capture_output=True, text=True, check=True)
+        assert one == other.stdout
+
+
+def test_every_command_has_help():
+    for command in COMMANDS:
+        assert command in tsattn(command, "--help", cwd=ROOT).stdout
+
+
+def test_a_misspelt_command_is_answered_with_the_right_one(tmp_path: Path):
+    assert "Did you mean 'forecast'" in refused("forcast", cwd=tmp_path)
+
+
+def test_a_missing_table(tmp_path: Path):
+    assert "nowhere.csv" in refused(*FIT, "--data.table", "nowhere.csv", cwd=tmp_path)
+
+
+def test_an_unknown_data_set_is_answered_with_the_nearest(tmp_path: Path):
+    assert "etth1" in refused(*FIT, "--data.dataset", "eth1", cwd=tmp_path)
+    assert "etth1" in refused("data", "describe", "eth1", cwd=tmp_path)
+
+
+def test_an_unknown_configuration_is_answered_with_the_nearest(tmp_path: Path):
+    message = refused("fit", "-c", "forecast/itransformr.yaml", cwd=tmp_path)
+    assert "Did you mean forecast/itransformer.yaml?" in message
+
+
+def test_neither_table_nor_data_set(tmp_path: Path):
+    message = refused(*FIT, cwd=tmp_path)
+    assert "table" in message
+    assert "dataset" in message
+
+
+def test_no_timestamp_column(tmp_path: Path, frame: pd.DataFrame):
+    path = write(tmp_path / "t.csv", frame.drop(columns=frame.columns[0]))
+    assert "--data.timestamp" in refused(*FIT, "--data.table", path, cwd=tmp_path)
+
+
+def test_a_column_of_words(tmp_path: Path, frame: pd.DataFrame):
+    frame["weather"] = "sunny"
+    message = refused(*FIT, "--data.table", write(tmp_path / "t.csv", frame), cwd=tmp_path)
+    assert "weather" in message
+    assert "sunny" in message
+
+
+def test_irregular_and_repeated_timestamps_name_the_row_and_the_option(tmp_path: Path, frame: pd.DataFrame):
+    gap = write(tmp_path / "gap.csv", frame.drop(index=[100]))
+    assert "--data.resample" in refused(*FIT, "--data.table", gap, cwd=tmp_path)
+    twice = write(tmp_path / "twice.csv", pd.concat([frame[:101], frame[100:]]))
+    assert "--data.drop_duplicates" in refused(*FIT, "--data.table", twice, cwd=tmp_path)
+
+
+def test_a_table_that_is_too_short_says_how_many_rows_are_needed(tmp_path: Path, frame: pd.DataFrame):
+    message = refused(*FIT, "--data.table", write(tmp_path / "t.csv", frame[:70]), cwd=tmp_path)
+    assert "60" in message  # context 48 + horizon 12
+    assert "row" in message
+
+
+def test_a_misspelt_key_is_named(tmp_path: Path, table: Path):
+    message = refused(*FIT, "--data.table", table, "--model.network.d_modell", 8, cwd=tmp_path)
+    assert "d_modell" in message
+    (tmp_path / "bad.yaml").write_text("model:\n  init_args:\n    learning_rate: 0.1\n")
+    message = refused("fit", "-c", "forecast/itransformer.yaml", "-c", "bad.yaml", "--data.table", table, cwd=tmp_path)
+    assert "learning_rate" in message
+
+
+def test_a_run_folder_is_not_written_over(tmp_path: Path, run: Path, table: Path):
+    before = {path.name: path.stat().st_mtime_ns for path in run.iterdir()}
+    message = refused(*FIT, "--data.table", table, "--run_dir", run, cwd=tmp_path)
+    assert "holds a run already" in message
+    assert {path.name: path.stat().st_mtime_ns for path in run.iterdir()} == before
+
+
+def test_a_forecast_is_labelled_and_never_overwrites(tmp_path: Path, run: Path, table: Path):
+    arguments = ["forecast", "--checkpoint", run / "best.ckpt", "--table", table, "--out", "f.csv", "--plot", "f.png"]
+    done = tsattn(*arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    forecast, own = pd.read_csv(tmp_path / "f.csv"), pd.read_csv(table)
+    assert list(forecast.columns) == ["timestamp", "target_name", "predictions"]
+    assert list(forecast["target_name"].unique()) == list(own.columns[1:])
+    assert len(forecast) == 4 * 12
+    last = pd.Timestamp(own.iloc[-1, 0])
+    assert pd.Timestamp(forecast["timestamp"][0]) == last + pd.Timedelta("1h")
+    assert (tmp_path / "f.png").stat().st_size > 10_000
+    (tmp_path / "f.csv").write_text("mine")
+    assert "--overwrite" in refused(*arguments, cwd=tmp_path)
+    assert (tmp_path / "f.csv").read_text() == "mine"
+    assert tsattn(*arguments, "--overwrite", cwd=tmp_path).returncode == 0
+
+
+def test_a_wide_forecast_has_the_tables_columns(tmp_path: Path, run: Path, table: Path):
+    arguments = ["forecast", "--checkpoint", run / "best.ckpt", "--table", table, "--out", "f.csv"]
+    assert tsattn(*arguments, "--format", "wide", cwd=tmp_path).returncode == 0
+    assert list(pd.read_csv(tmp_path / "f.csv").columns)[1:] == list(pd.read_csv(table).columns)[1:]
+
+
+def test_a_table_without_the_checkpoints_columns(tmp_path: Path, run: Path, frame: pd.DataFrame):
+    name = frame.columns[2]
+    path = write(tmp_path / "t.csv", frame.drop(columns=name))
+    message = refused("forecast", "--checkpoint", run / "best.ckpt", "--table", path, "--out", "f.csv", cwd=tmp_path)
+    assert name in message
+
+
+def test_a_context_with_missing_values_is_forecast_from_what_is_there(tmp_path: Path, run: Path, frame: pd.DataFrame):
+    frame.iloc[-20:-10, 1] = np.nan
+    path = write(tmp_path / "t.csv", frame)
+    done = tsattn("forecast", "--checkpoint", run / "best.ckpt", "--table", path, "--out", "f.csv", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert pd.read_csv(tmp_path / "f.csv")["predictions"].notna().all()
+
+
+def test_a_constant_column_stays_finite(tmp_path: Path, frame: pd.DataFrame):
+    frame[frame.columns[1]] = 7.0
+    path = write(tmp_path / "t.csv", frame)
+    done = tsattn(*FIT, "--data.table", path, "--run_dir", "r", "--trainer.max_epochs=1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    done = tsattn("forecast", "--checkpoint", "r/best.ckpt", "--table", path, "--out", "f.csv", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    forecast = pd.read_csv(tmp_path / "f.csv")
+    flat = forecast.loc[forecast["target_name"] == frame.columns[1], "predictions"]
+    assert np.isfinite(flat).all()
+    assert np.abs(flat - 7).max() < 0.1
+
+
+def test_other_lengths_than_the_checkpoints_are_refused(tmp_path: Path, run: Path, table: Path):
+    message = refused(
+        "test", "-c", run / "config.yaml", "--model.network.horizon", 24, "--ckpt_path", run / "best.ckpt", cwd=tmp_path
+    )
+    assert "12" in message
+    assert "24" in message
+
+
+def test_other_columns_than_the_checkpoints_are_refused(tmp_path: Path, run: Path, frame: pd.DataFrame):
+    path = write(tmp_path / "t.csv", frame.rename(columns={frame.columns[1]: "other"}))
+    message = refused("test", "--ckpt_path", run / "best.ckpt", "--data.table", path, cwd=tmp_path)
+    assert "other" in message
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path, run: Path, table: Path):
+    (tmp_path / "cut.ckpt").write_bytes((run / "best.ckpt").read_bytes()[:5000])
+    message = refused("forecast", "--checkpoint", "cut.ckpt", "--table", table, "--out", "f.csv", cwd=tmp_path)
+    assert "cut short" in message
+    shutil.copy(run / "config.yaml", tmp_path)
+    assert "cut short" in refused("test", "--ckpt_path", "cut.ckpt", cwd=tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path, run: Path, table: Path):
+    (tmp_path / "file").write_text("")
+    out = tmp_path / "file" / "f.csv"
+    message = refused("forecast", "--checkpoint", run / "best.ckpt", "--table", table, "--out", out, cwd=tmp_path)
+    assert "file" in message
+
+
+def test_data_is_found_under_tsattn_data(shared: Path, tmp_path: Path):
+    done = tsattn("data", "describe", "etth1", cwd=tmp_path, TSATTN_DATA=str(shared / "data/benchmarks"))
+    assert done.returncode == 0, done.stderr
+    assert "17,420" in done.stdout or "17420" in done.stdout
+    assert "BY-ND" in done.stdout
+
+
+def test_an_exogenous_column_is_read_but_not_forecast(tmp_path: Path, frame: pd.DataFrame, table: Path):
+    target = frame.columns[2]
+    done = tsattn(
+        "fit", "-c", "forecast/timexer.yaml", *SMALL, "--model.network.patch=12", "--data.table", table,
+        "--data.target", target, "--run_dir", "r", "--trainer.max_epochs=1", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    done = tsattn("forecast", "--checkpoint", "r/best.ckpt", "--table", table, "--out", "f.csv", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert set(pd.read_csv(tmp_path / "f.csv")["target_name"]) == {target}
+
+
+def test_published_cells_run_with_one_word(shared: Path, tmp_path: Path):
+    environment = {"TSATTN_DATA": str(shared / "data/benchmarks")}
+    done = tsattn(
+        "fit", "-c", "paper/itransformer-exchange-96", "--trainer.max_epochs=1", "--trainer.limit_train_batches=2",
+        cwd=tmp_path, **environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (run_dir,) = (tmp_path / "runs").iterdir()
+    assert "itransformer-exchange-96-96" in run_dir.name
+    assert os.path.exists(run_dir / "metrics.json")

@@ -1,0 +1,111 @@
+"""The house keeps its floors: a room imports only from lower ones, and importing the package costs little."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "tsattn"
+FLOORS = {
+    "contracts": 1,
+    "metrics": 1,
+    "shipped": 1,
+    "data": 2,
+    "checkpoint": 2,
+    "layers": 3,
+    "models": 4,
+    "tasks": 4,
+    "convert": 5,
+    "predict": 5,
+    "train": 5,
+    "cli": 6,
+}
+NEVER = {  # outside packages that a room must do without
+    "models": {"lightning", "pandas", "mne", "xarray", "jsonargparse"},
+    "layers": {"lightning", "pandas", "mne", "xarray", "jsonargparse"},
+    "contracts": {"lightning", "pandas", "mne", "xarray"},
+    "checkpoint": {"lightning", "pandas", "mne", "xarray"},
+    "predict": {"lightning"},
+}
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+FILES = [path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py" and "configs" not in path.parts]
+
+
+def test_every_room_has_a_floor():
+    assert {room_of(path) for path in FILES} == set(FLOORS)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_room_imports_only_from_lower_floors(path: Path):
+    here = room_of(path)
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] != "tsattn" or len(parts) == 1 or parts[1] not in FLOORS:
+            continue
+        assert parts[1] == here or FLOORS[parts[1]] < FLOORS[here], f"{here} imports {name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_room_does_without_what_its_readers_may_not_have(path: Path):
+    assert not {name.partition(".")[0] for name in imports(path)} & NEVER.get(room_of(path), set())
+
+
+def test_models_do_not_import_each_other():
+    for path in (PACKAGE / "models").glob("*.py"):
+        assert not [name for name in imports(path) if name.startswith("tsattn.models")], path.name
+
+
+def python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True, check=True)
+    return done.stdout
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    heavy = "torch triton mne lightning pandas xarray matplotlib".split()
+    loaded = python(f"import sys, tsattn; print([m for m in {heavy} if m in sys.modules])")
+    assert loaded.strip() == "[]"
+
+
+def test_help_answers_without_torch():
+    loaded = python("import sys; from tsattn.cli import main; main(['--help']); print('torch' in sys.modules)")
+    assert loaded.strip().endswith("False")
+
+
+def test_a_forecast_needs_neither_lightning_nor_mne_nor_triton():
+    heavy = "triton mne lightning matplotlib".split()
+    loaded = python(f"import sys, tsattn.predict; print([m for m in {heavy} if m in sys.modules])")
+    assert loaded.strip() == "[]"
+
+
+def test_the_tested_versions_satisfy_the_declared_ranges():
+    from packaging.requirements import Requirement
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pins = dict(
+        line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if line and line[0] != "#"
+    )
+    pins = {name.lower().replace("_", "-"): version for name, version in pins.items()}
+    assert pins["torch"] == "2.13.0"
+    assert pins["triton"] == "3.7.1"
+    for text in project["dependencies"]:
+        requirement = Requirement(text)
+        assert requirement.specifier.contains(pins[requirement.name.lower()]), text

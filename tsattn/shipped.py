@@ -1,0 +1,129 @@
+"""The configurations that come with the package: where they are, what `-c` means, and the papers' table of settings.
+
+Their source is `configs/` of the checkout; a wheel carries the same files as `tsattn/configs/`. `configs/paper.csv`
+holds one row per published setting (model, data set, horizon); `-c paper/<name>` stands for the model's file, the data
+set's file and that row's differences, so any published cell is one word.
+"""
+
+import csv
+import difflib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+MODELS = {  # name in paper.csv -> the arguments that a row may set
+    "itransformer": ("d_model", "heads", "layers", "d_ff", "dropout", "normalize"),
+    "patchtst": ("d_model", "heads", "layers", "d_ff", "dropout", "patch", "stride"),
+    "patchtst-official": ("d_model", "heads", "layers", "d_ff", "dropout", "patch", "stride"),
+    "timexer": ("d_model", "heads", "layers", "d_ff", "dropout", "patch"),
+    "gateformer": ("d_model", "heads", "layers", "d_ff", "dropout", "patch", "stride"),
+}
+
+
+def folder() -> Path:
+    """Return the folder of the shipped configurations: inside the wheel, else beside the package in a checkout."""
+    inside = Path(__file__).parent / "configs"
+    return inside if inside.is_dir() else Path(__file__).parents[1] / "configs"
+
+
+def names() -> list[str]:
+    """Return every name that `-c` knows, files first, then the papers' rows."""
+    files = sorted(path.relative_to(folder()).as_posix() for path in folder().rglob("*.yaml"))
+    return files + [f"paper/{name}" for name in _paper()]
+
+
+def expand(args: list[str]) -> list[str]:
+    """Replace the shipped names behind `-c` and `--config` by what they stand for.
+
+    An existing file of the user's comes first.
+
+    Raises:
+        FileNotFoundError: For a name that is neither, with the nearest shipped one.
+    """
+    expanded: list[str] = []
+    rest = iter(args)
+    for argument in rest:
+        option, equals, value = argument.partition("=")
+        if option not in ("-c", "--config"):
+            expanded.append(argument)
+            continue
+        value = value if equals else next(rest, "")
+        for config in resolve(value):
+            expanded += ["--config", config]
+    return expanded
+
+
+def resolve(name: str) -> list[str]:
+    """Return the files, or YAML text, that one configuration name stands for."""
+    if Path(name).is_file():
+        return [name]
+    if (folder() / name).is_file():
+        return [str(folder() / name)]
+    if name.startswith("paper/") and name.removeprefix("paper/") in _paper():
+        row = _paper()[name.removeprefix("paper/")]
+        base = [f"forecast/{row['model']}.yaml", f"data/{row['data']}.yaml"]
+        return [*(str(folder() / file) for file in base), _to_yaml(differences(row))]
+    close = difflib.get_close_matches(name, names(), n=1, cutoff=0.5)
+    hint = f" Did you mean {close[0]}?" if close else ""
+    raise FileNotFoundError(
+        f"No configuration {name!r}: not a file, and not one of those that `tsattn configs` lists.{hint}"
+    )
+
+
+def differences(row: dict[str, str]) -> dict[str, Any]:
+    """Return what one row of `paper.csv` sets, as a nested configuration."""
+    network = {key: _number(row[key]) for key in MODELS[row["model"]] if row[key]}
+    network |= {key: int(row[key]) for key in ("context", "horizon")}
+    data: dict[str, Any] = {"batch_size": int(row["batch_size"])}
+    if row["target"]:
+        data["target"] = row["target"]
+    if row["marks"]:
+        data["marks"] = row["marks"]
+    task: dict[str, Any] = {"lr": float(row["lr"]), "schedule": row["schedule"]}
+    if row["onecycle_start"]:
+        task["onecycle_start"] = float(row["onecycle_start"])
+    task["network"] = {"init_args": network}
+    return {
+        "model": {"init_args": task},
+        "data": {"init_args": data},
+        "trainer": {"max_epochs": int(row["max_epochs"])},
+        "patience": int(row["patience"]),
+    }
+
+
+def overview() -> str:
+    """Return the list that `tsattn configs` prints; the papers' rows are grouped by model."""
+    rows: dict[str, list[str]] = {}
+    for name, row in _paper().items():
+        rows.setdefault(row["model"], []).append(name)
+    files = [name for name in names() if name.endswith(".yaml")]
+    lines = ["shipped files (combine a forecast/ and a data/ one):", *(f"  {name}" for name in files)]
+    lines += ["", "published settings (one word each, `tsattn fit -c paper/NAME`):"]
+    for model, members in rows.items():
+        lines += [f"  {model}: {len(members)}", *(f"    paper/{name}" for name in members)]
+    return "\n".join(lines)
+
+
+def show(name: str) -> str:
+    """Return the text of one configuration; of a paper's row, its three parts."""
+    parts = [Path(part).read_text() if "\n" not in part else part for part in resolve(name)]
+    return "\n".join(part.rstrip() for part in parts)
+
+
+@cache
+def _paper() -> dict[str, dict[str, str]]:
+    with (folder() / "paper.csv").open(newline="") as file:
+        lines = [line for line in file if not line.startswith("#")]
+    return {row["name"]: row for row in csv.DictReader(lines)}
+
+
+def _number(text: str) -> int | float | bool:
+    if text in ("true", "false"):
+        return text == "true"
+    return float(text) if "." in text else int(text)
+
+
+def _to_yaml(config: dict[str, Any]) -> str:
+    import yaml
+
+    return yaml.safe_dump(config, sort_keys=False)

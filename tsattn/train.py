@@ -1,0 +1,327 @@
+"""`tsattn fit`, `validate` and `test`: Lightning's command line, one run folder, and a score that can be checked.
+
+A run folder holds `config.yaml` (the whole configuration; `tsattn fit -c` takes it), `best.ckpt` (lowest validation
+loss), `last.ckpt` (after every epoch; `--ckpt_path last` continues it), `metrics.csv` (per epoch) and `metrics.json`
+(the test).
+"""
+
+import argparse
+import json
+import logging
+import platform
+import sys
+import time
+import warnings
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+import tsattn
+from tsattn import checkpoint as files
+from tsattn.contracts import ForecastNetwork, TableSpec
+from tsattn.data.modules import TableData
+from tsattn.metrics import ForecastErrors
+from tsattn.tasks.forecast import ForecastTask
+from tsattn.tasks.progress import Progress
+
+RUNS = Path("runs")
+
+
+class WholeFileIO(TorchCheckpointIO):
+    """Checkpoints appear whole or not at all, and are read without unpickling code."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write to a neighbouring file, then replace."""
+        files.write_atomically(path, lambda file: torch.save(checkpoint, file))
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
+        """Read a checkpoint of ours, or raise one sentence."""
+        return files.read_lightning(path, map_location or "cpu")
+
+
+class TrainCLI(LightningCLI):
+    """Lightning's command line with our defaults, run folder and links between network and data.
+
+    Args:
+        command: `fit`, `validate` or `test`.
+        args: What follows it on the command line.
+    """
+
+    def __init__(self, command: str, args: list[str]) -> None:
+        self.command = command
+        with warnings.catch_warnings():
+            # The command line was read by tsattn/cli.py, which hands over what follows the command.
+            warnings.filterwarnings("ignore", "LightningCLI's args parameter")
+            super().__init__(
+                L.LightningModule,
+                L.LightningDataModule,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                run=False,
+                args=args,
+                save_config_callback=None,
+                seed_everything_default=2021,
+                auto_configure_optimizers=False,
+                trainer_defaults={
+                    "max_epochs": 10,
+                    "enable_progress_bar": False,  # tasks/progress.py shows one
+                    "enable_model_summary": False,
+                    "num_sanity_val_steps": 0,
+                },
+                parser_kwargs={
+                    "prog": f"tsattn {command}",
+                    "description": DESCRIPTIONS[command],
+                    "allow_abbrev": False,
+                    "exit_on_error": False,
+                },
+            )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add our options and let network and data tell each other what they know."""
+        parser.add_argument("--ckpt_path", type=str | None, default=None, help=CKPT_HELP[self.command])
+        parser.add_argument("--overwrite", type=bool, default=False, help="Write over files that exist already.")
+        of_fit = {  # the other commands take them, too, so that a run's config.yaml serves all three
+            "test": (bool, True, "Test the best checkpoint once at the end."),
+            "patience": (int, 3, "Epochs without a better val_loss."),
+            "run_dir": (Path | None, None, "Default: a new folder in ./runs."),
+        }
+        for name, (kind, default, text) in of_fit.items():
+            help_text = text if self.command == "fit" else argparse.SUPPRESS
+            parser.add_argument(f"--{name}", type=kind, default=default, help=help_text)
+        if self.command != "fit":
+            parser.add_argument("--out", type=Path | None, default=None, help="Write the scores to this JSON file.")
+        network = "model.init_args.network.init_args"
+        for name in ("context", "horizon"):
+            parser.link_arguments(f"{network}.{name}", f"data.init_args.{name}")
+        parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
+        # These are read off the table. A network without the argument is not linked.
+        parser.link_arguments("data", f"{network}.variates", compute_fn=_count_targets, apply_on="instantiate")
+        parser.link_arguments("data", f"{network}.features", compute_fn=_features, apply_on="instantiate")
+
+    def before_instantiate_classes(self) -> None:
+        """Decide the run folder, and refuse to write over another run."""
+        self.resume: Path | None = None
+        if self.command != "fit":
+            if self.config.out is not None:
+                files.refuse_existing(self.config.out, self.config.overwrite)
+            return
+        run_dir = self.config.run_dir
+        if self.config.ckpt_path is not None:
+            self.resume = find_checkpoint(self.config.ckpt_path, run_dir)
+            run_dir = run_dir or self.resume.parent
+        self.run_dir = run_dir or self._new_run()
+        if self.resume is None and self.run_dir.exists() and any(self.run_dir.iterdir()) and not self.config.overwrite:
+            raise FileExistsError(
+                f"{self.run_dir} holds a run already. Choose another --run_dir, continue it with --ckpt_path last, "
+                "or pass --overwrite true."
+            )
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """Add the run folder's logger, checkpoints and early stopping to what the configuration asks for."""
+        given = self.config_init.trainer
+        kwargs["plugins"] = [WholeFileIO(), *(given.plugins or [])]
+        if self.command != "fit":
+            return super().instantiate_trainer(logger=False, enable_checkpointing=False, **kwargs)
+        self.best = ModelCheckpoint(
+            self.run_dir, "best", monitor="val_loss", mode="min", save_top_k=1, enable_version_counter=False
+        )
+        last = ModelCheckpoint(
+            self.run_dir, "last", monitor=None, save_top_k=1, enable_version_counter=False, save_on_train_epoch_end=True
+        )
+        stop = EarlyStopping("val_loss", mode="min", patience=self.config.patience, check_finite=True)
+        kwargs["callbacks"] = [Progress(), self.best, stop, last, *(given.callbacks or [])]
+        if given.logger in (None, True):
+            kwargs["logger"] = CSVLogger(self.run_dir, name="", version="")
+        return super().instantiate_trainer(**kwargs)
+
+    def _new_run(self) -> Path:
+        network = self.config.model.init_args.network
+        data = self.config.data.init_args
+        source = data.get("dataset") or Path(str(data.get("table") or "data")).name.partition(".")[0]
+        name = network.class_path.rpartition(".")[2].lower()
+        lengths = f"{network.init_args.get('context')}-{network.init_args.get('horizon')}"
+        stem = f"{datetime.now():%Y%m%d-%H%M%S}-{name}-{source}-{lengths}"
+        folder, number = RUNS / stem, 2
+        while folder.exists():
+            folder, number = RUNS / f"{stem}-{number}", number + 1
+        return folder
+
+
+def _count_targets(data: L.LightningDataModule) -> int | None:
+    return data.targets if isinstance(data, TableData) else None
+
+
+def _features(data: L.LightningDataModule) -> str:
+    return data.features if isinstance(data, TableData) else "M"
+
+
+DESCRIPTIONS = {
+    "fit": "Train a forecaster on a table, keep the best checkpoint, and test it once on every window.",
+    "validate": "Score a checkpoint on the validation windows.",
+    "test": "Score a checkpoint on every test window.",
+}
+CKPT_HELP = {
+    "fit": "Continue this checkpoint; `last` continues the newest run (or the one in --run_dir).",
+    "validate": "The checkpoint to score; `best` or `last` mean those of the newest run.",
+    "test": "The checkpoint to score; `best` or `last` mean those of the newest run.",
+}
+
+
+def find_checkpoint(asked: str, run_dir: Path | None = None) -> Path:
+    """Return the file that `--ckpt_path` means.
+
+    Raises:
+        FileNotFoundError: If there is none, saying where it was looked for.
+    """
+    if asked not in ("best", "last"):
+        if not Path(asked).exists():
+            raise FileNotFoundError(f"No checkpoint at {asked}. Runs keep theirs in {RUNS}/<run>/best.ckpt.")
+        return Path(asked)
+    folders = [run_dir] if run_dir else [p.parent for p in RUNS.glob(f"*/{asked}.ckpt")]
+    found = [folder / f"{asked}.ckpt" for folder in folders if (folder / f"{asked}.ckpt").exists()]
+    if not found:
+        raise FileNotFoundError(f"No {asked}.ckpt in {run_dir or f'{RUNS}/*'}: train first, or name a checkpoint.")
+    return max(found, key=lambda path: path.stat().st_mtime)
+
+
+def fit(args: list[str]) -> None:
+    """Run `tsattn fit`."""
+    quiet()
+    cli = TrainCLI("fit", args)
+    cli.run_dir.mkdir(parents=True, exist_ok=True)
+    print(describe(cli))
+    if cli.resume is None or not (cli.run_dir / "config.yaml").exists():
+        config = cli.config.clone()
+        config.run_dir, config.ckpt_path, config.overwrite = None, None, False  # of this call, not of the run
+        cli.parser.save(config, cli.run_dir / "config.yaml", skip_none=False, overwrite=True)
+    started = time.perf_counter()
+    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.resume, weights_only=True)
+    seconds = time.perf_counter() - started
+    best = cli.run_dir / "best.ckpt"
+    print(f"best checkpoint: {best} (val_loss {float(cli.best.best_model_score or float('nan')):.4f})")
+    if not cli.config.test:
+        print(f"test it with: tsattn test --ckpt_path {best}")
+        return
+    cli.trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=best, weights_only=True, verbose=False)
+    about = {"checkpoint": str(best), "epochs_run": cli.trainer.current_epoch, "train_seconds": round(seconds, 1)}
+    write_scores(cli, "test", cli.run_dir / "metrics.json", about)
+
+
+def evaluate(command: str, args: list[str]) -> None:
+    """Run `tsattn test` or `tsattn validate`; without `-c`, the configuration beside the checkpoint is taken."""
+    quiet()
+    args = with_config_of_checkpoint(args)
+    cli = TrainCLI(command, args)
+    path = find_checkpoint(cli.config.ckpt_path) if cli.config.ckpt_path is not None else None
+    if path is None and cli.config.model.init_args.get("weights") is None:
+        raise ValueError(f"tsattn {command} needs --ckpt_path (a trained run) or --model.weights (imported weights).")
+    split: Literal["val", "test"] = "val" if command == "validate" else "test"
+    if path is not None:
+        cli.model.spec = cli.model.load_weights(path)
+    run = cli.trainer.validate if command == "validate" else cli.trainer.test
+    run(cli.model, datamodule=cli.datamodule, verbose=False)
+    about = {"checkpoint": str(path or cli.config.model.init_args.weights)}
+    write_scores(cli, split, cli.config.out, about)
+
+
+def with_config_of_checkpoint(args: list[str]) -> list[str]:
+    """Put the `config.yaml` beside `--ckpt_path` in front if no configuration was given."""
+    if any(a in ("-c", "--config") or a.startswith("--config=") for a in args):
+        return args
+    for index, argument in enumerate(args):
+        name, _, value = argument.partition("=")
+        if name == "--ckpt_path":
+            asked = value or (args[index + 1] if index + 1 < len(args) else "")
+            config = find_checkpoint(asked).parent / "config.yaml"
+            if config.exists():
+                return ["--config", str(config), *args]
+    return args
+
+
+def describe(cli: TrainCLI) -> str:
+    """Return the lines that a run starts with: network, table, windows, folder."""
+    network: ForecastNetwork = cli.model.network
+    data: TableData = cli.datamodule
+    size = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    windows = ", ".join(f"{name} {part['windows']:,}" for name, part in data.splits.items())
+    return (
+        f"{type(network).__name__} ({size:,} parameters): {network.context} -> {network.horizon} steps\n"
+        f"{data.summary}\nwindows: {windows}\nrun folder: {cli.run_dir}"
+    )
+
+
+def score(task: ForecastTask, data: TableData, split: Literal["val", "test"]) -> dict[str, Any]:
+    """Return the scores of the finished test or validation in both units, with the naive rows beside them."""
+    spec: TableSpec = task.spec or data.spec
+    scale = spec.scale[: spec.targets]
+    errors = task.errors
+    naive: dict[str, ForecastErrors] = {}
+    for future, forecasts in data.naive_forecasts(split, spec=spec):
+        for name, forecast in forecasts.items():
+            naive.setdefault(name, ForecastErrors(spec.targets)).update(forecast, future)
+    per_target = {name: values.tolist() for name, values in errors.per_target(scale).items()}
+    return {
+        "split": split,
+        "windows": int(errors.windows),
+        **_numbers(errors.compute()),
+        "original_units": _numbers(errors.in_units(scale)),
+        "naive": {
+            name: {**_numbers(e.compute()), "original_units": _numbers(e.in_units(scale))} for name, e in naive.items()
+        },
+        "per_target": {
+            name: {key: values[i] for key, values in per_target.items()} for i, name in enumerate(spec.target_names)
+        },
+    }
+
+
+def _numbers(scores: dict[str, torch.Tensor]) -> dict[str, float]:
+    return {name: float(value) for name, value in scores.items()}
+
+
+def write_scores(cli: TrainCLI, split: Literal["val", "test"], path: Path | None, about: dict[str, Any]) -> None:
+    """Print the scores as a table and write them to `path`, if one is given."""
+    network: ForecastNetwork = cli.model.network
+    scores = score(cli.model, cli.datamodule, split)
+    report = {
+        **scores,
+        "network": network.recipe,
+        "data": {"summary": cli.datamodule.summary, "fingerprint": cli.datamodule.fingerprint},
+        "seed": cli.config.seed_everything,
+        "loss": cli.model.loss_name,
+        **about,
+        "versions": {"tsattn": tsattn.__version__, "torch": torch.__version__, "python": platform.python_version()},
+        "machine": {"device": str(cli.trainer.strategy.root_device), "threads": torch.get_num_threads()},
+        "command": " ".join(["tsattn", *sys.argv[1:]]),
+        "date": datetime.now().astimezone().isoformat(timespec="seconds"),
+    }
+    if path is not None:
+        text = json.dumps(report, indent=2, allow_nan=False, default=str)
+        files.write_atomically(path, lambda file: file.write(text.encode()))
+    print(f"\n{split} split, {scores['windows']} windows, every one counted")
+    print(f"{'':16}{'mse':>10}{'mae':>10}{'mse (units)':>14}{'mae (units)':>14}")
+    for name, row in {type(network).__name__: scores, **scores["naive"]}.items():
+        units = row["original_units"]
+        print(f"{name:16}{row['mse']:>10.4f}{row['mae']:>10.4f}{units['mse']:>14.5g}{units['mae']:>14.5g}")
+    if path is not None:
+        print(f"written to {path}")
+
+
+def quiet() -> None:
+    """Silence Lightning's banners, tips and device lines, and warnings about what this module means to do."""
+    for expected in (
+        "Experiment logs directory",  # the run folder holds config.yaml already
+        "Checkpoint directory",  # the same
+        r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning 2.6 with torch 2.13
+    ):
+        warnings.filterwarnings("ignore", f".*{expected}")
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", force=False)
+    logging.getLogger("tsattn").setLevel(logging.INFO)
