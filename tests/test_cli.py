@@ -222,3 +222,31 @@ def test_published_cells_run_with_one_word(shared: Path, tmp_path: Path):
     (run_dir,) = (tmp_path / "runs").iterdir()
     assert "itransformer-exchange-96-96" in run_dir.name
     assert os.path.exists(run_dir / "metrics.json")
+
+
+def test_weights_of_the_authors_are_imported_and_scored(shared: Path, tmp_path: Path, table: Path):
+    import torch
+    from safetensors.torch import load_file
+
+    recorded = load_file(shared / "parity/forecasters/itransformer_medium.safetensors")
+    state = {name.removeprefix("param/"): tensor for name, tensor in recorded.items() if name.startswith("param/")}
+    torch.save(state, tmp_path / "checkpoint.pth")
+    arguments = ["import-checkpoint", "checkpoint.pth", "--from", "itransformer", "--out", "folder"]
+    given = ["--given.heads", 8, "--given.normalize", "true"]
+    assert "--given.heads" in refused(*arguments, cwd=tmp_path)
+    done = tsattn(*arguments, *given, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "38 used, 0 dropped, 0 missing" in done.stdout
+    assert "--overwrite" in refused(*arguments, *given, cwd=tmp_path)
+    assert "statistics" in refused(
+        "forecast", "--checkpoint", "folder", "--table", table, "--out", "f.csv", cwd=tmp_path
+    )  # never trained here: no scale
+    done = tsattn("test", "-c", "folder/config.yaml", "--data.table", table, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "every one counted" in done.stdout
+
+    state.pop("projector.bias")
+    torch.save(state, tmp_path / "checkpoint.pth")
+    arguments[-1] = "other"
+    assert "projector.bias" in refused(*arguments, *given, cwd=tmp_path)
+    assert not (tmp_path / "other").exists()

@@ -189,7 +189,7 @@ def forecast(
         written = written[list(forecaster.spec.target_names)].rename_axis(columns=None).reset_index()
     else:
         written = frame
-    text = written.to_csv(index=False).encode() if out.suffix != ".parquet" else written.to_parquet()
+    text = written.to_csv(index=False, float_format="%.7g").encode() if out.suffix != ".parquet" else written.to_parquet()
     files.write_atomically(out, lambda file: file.write(text))
     print(f"{len(written)} rows written to {out}")
     if plot is not None:
@@ -285,13 +285,16 @@ def import_checkpoint(
         ValueError: If a key that the model needs is missing; nothing is written.
     """
     from tsattn import checkpoint as files
+    from tsattn import shipped
     from tsattn.convert import convert, read_state
 
     if source not in SOURCES:
         raise ValueError(f"--from is {source!r}, expected one of {', '.join(SOURCES)}.")
-    for name in ("config.json", "model.safetensors"):
+    for name in ("config.json", "model.safetensors", "config.yaml"):
         files.refuse_existing(out / name, overwrite)
     converted = convert(source, read_state(file), **(given or {}))
     print(converted.report)
     files.export(out, converted.network, about={"imported_from": source, "file": file.name}, overwrite=overwrite)
-    print(f"written to {out}; train or test it on a table with --model.weights {out}")
+    text = shipped.config_of(converted.network.recipe, out).encode()
+    files.write_atomically(out / "config.yaml", lambda stream: stream.write(text))
+    print(f"written to {out}; score it on a table with: tsattn test -c {out / 'config.yaml'} -c data/etth1.yaml")

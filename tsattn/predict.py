@@ -175,10 +175,11 @@ def plot_forecast(forecast: pd.DataFrame, table: xr.Dataset, path: str | Path, c
         panel.spines[["top", "right"]].set_visible(False)
     for panel in list(panels.T.flat)[len(shown) :]:
         panel.set_visible(False)
+    for column in panels.T:
+        lowest = [panel for panel in column if panel.get_visible()][-1]
+        lowest.tick_params(axis="x", labelbottom=True, rotation=20)
     note = "" if len(targets) == len(shown) else f"; {len(shown)} of {len(targets)} targets drawn"
     figure.suptitle(f"observed (read by the network: shaded) and forecast{note}", fontsize=9, x=0.01, ha="left")
-    for panel in panels[-1]:
-        panel.tick_params(axis="x", rotation=20)
     buffer = BytesIO()
     figure.savefig(buffer, format=Path(path).suffix.lstrip(".") or "png", dpi=120)
     checkpoint.write_atomically(path, lambda file: file.write(buffer.getvalue()))

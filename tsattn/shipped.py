@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+TASK, DATA = "tsattn.tasks.forecast.ForecastTask", "tsattn.data.modules.TableData"
 MODELS = {  # name in paper.csv -> the arguments that a row may set
     "itransformer": ("d_model", "heads", "layers", "d_ff", "dropout", "normalize"),
     "patchtst": ("d_model", "heads", "layers", "d_ff", "dropout", "patch", "stride"),
@@ -89,6 +90,19 @@ def differences(row: dict[str, str]) -> dict[str, Any]:
         "trainer": {"max_epochs": int(row["max_epochs"])},
         "patience": int(row["patience"]),
     }
+
+
+def config_of(recipe: dict[str, Any], weights: Path) -> str:
+    """Return a configuration for `-c` that starts from exported weights.
+
+    Args:
+        recipe: Of the network. What is read off the table (`variates`, `features`) is left out.
+        weights: The exported folder.
+    """
+    arguments = {key: value for key, value in recipe["init_args"].items() if key not in ("variates", "features")}
+    network = {"class_path": recipe["class_path"], "init_args": arguments}
+    task = {"class_path": TASK, "init_args": {"weights": str(weights.resolve()), "network": network}}
+    return _to_yaml({"model": task, "data": {"class_path": DATA}})
 
 
 def overview() -> str:

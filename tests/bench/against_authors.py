@@ -4,7 +4,8 @@
 
 `DIR` are checkouts of thuml/Time-Series-Library and thuml/iTransformer, which this project neither holds nor needs.
 Both sides train on the same windows of ETTh1 (96 -> 96) with their own optimiser: theirs Adam as in their scripts,
-ours fused. The evaluation is theirs at batch 1 through their loader, and ours as `tsattn test` does it.
+ours fused. The evaluation is theirs at batch 1 with their loader (without workers), decoder input and metrics, but
+without its pictures, and ours as `tsattn test` does it.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import types
 from argparse import Namespace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from tsattn.data.modules import TableData
@@ -105,6 +107,7 @@ def steps(options: argparse.Namespace) -> None:
 
 def evaluation(options: argparse.Namespace) -> None:
     module = load_authors(options.itransformer, "data_provider.data_loader")
+    metrics = load_authors(options.itransformer, "utils.metrics")
     model_class = load_authors(options.itransformer, "model.iTransformer").Model
     theirs = model_class(Namespace(**{**THEIRS, "d_model": 256, "d_ff": 256, "n_heads": 8, "e_layers": 2})).eval()
     ours = ITransformer(96, 96, d_model=256, d_ff=256, heads=8, layers=2).eval()
@@ -117,13 +120,15 @@ def evaluation(options: argparse.Namespace) -> None:
         started = time.process_time()
         preds, trues = [], []
         with torch.no_grad():
-            for past, future, marks, _ in torch.utils.data.DataLoader(dataset, batch_size=1):
-                forecast = theirs(past.float(), marks.float(), None, None)
-                preds.append(forecast.numpy())
-                trues.append(future[:, -96:].float().numpy())
+            for past, future, marks, future_marks in torch.utils.data.DataLoader(dataset, batch_size=1):
+                past, future, marks, future_marks = (t.float() for t in (past, future, marks, future_marks))
+                decoder = torch.cat([future[:, :48], torch.zeros_like(future[:, -96:])], dim=1)  # built and not used
+                preds.append(theirs(past, marks, decoder, future_marks).numpy())
+                trues.append(future[:, -96:].numpy())
+        metrics.metric(np.concatenate(preds), np.concatenate(trues))
         middle = time.process_time()
         errors = ForecastErrors(7)
-        with torch.no_grad():
+        with torch.inference_mode():
             for batch in data.test_dataloader():
                 errors.update(ours(batch.past, batch.known), batch.future)
         errors.compute()

@@ -81,7 +81,7 @@ class TableData(lightning.LightningDataModule):
         split: list[float | int] | None = None,
         marks: Marks | None = None,
         batch_size: int = 32,
-        eval_batch_size: int = 256,
+        eval_batch_size: int = 128,
         fill: Fill | None = None,
         resample: str | None = None,
         drop_duplicates: bool = False,

@@ -74,10 +74,14 @@ class SelfAttention(nn.Module):
         tokens: Float[Tensor, "batch token d_model"],
         mask: Bool[Tensor, "batch token"] | None = None,
         maps: list[Tensor] | None = None,
-    ) -> Float[Tensor, "batch token d_model"]:
-        """Mix tokens; `mask` is False for those that must not be read, `maps` collects the softmax."""
+        first: int | None = None,
+    ) -> Float[Tensor, "batch read d_model"]:
+        """Mix tokens; `mask` is False for those that must not be read, `maps` collects the softmax.
+
+        With `first`, only so many tokens read (the others are read), and only they are returned.
+        """
         query, key, value = self.qkv(tokens).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        mixed = attend(query, key, value, mask, self.p if self.training else 0.0, maps)
+        mixed = attend(query[:, :, :first], key, value, mask, self.p if self.training else 0.0, maps)
         return self.out(mixed.transpose(1, 2).flatten(-2))
 
 

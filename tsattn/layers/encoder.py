@@ -63,9 +63,13 @@ class EncoderLayer(nn.Module):
         tokens: Float[Tensor, "batch token d_model"],
         mask: Bool[Tensor, "batch token"] | None = None,
         maps: list[Tensor] | None = None,
-    ) -> Float[Tensor, "batch token d_model"]:
-        """Mix tokens; `mask` is False for those that must not be read, `maps` collects the softmax."""
-        tokens = self.norm1(self.dropout.add(tokens, self.attention(tokens, mask, maps)))
+        first: int | None = None,
+    ) -> Float[Tensor, "batch read d_model"]:
+        """Mix tokens; `mask` is False for those that must not be read, `maps` collects the softmax.
+
+        With `first`, only so many tokens are worked out: all that a last layer has to when no one reads the others.
+        """
+        tokens = self.norm1(self.dropout.add(tokens[:, :first], self.attention(tokens, mask, maps, first)))
         return self.norm2(self.feedforward(tokens, tokens))
 
 

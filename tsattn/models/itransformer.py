@@ -131,9 +131,11 @@ class ITransformer(ForecastNetwork):
         if mask is not None:
             mask = readable(mask)
         tokens = self.dropout(self.embedding(series))
-        for layer in self.layers:
-            tokens = layer(tokens, mask, maps)
-        return self.norm(tokens[:, : past.shape[1]]), scale
+        variates = past.shape[1]
+        for i, layer in enumerate(self.layers):
+            last = i == len(self.layers) - 1 and maps is None  # nobody reads the marks after it
+            tokens = layer(tokens, mask, maps, first=variates if last else None)
+        return self.norm(tokens[:, :variates]), scale
 
     @classmethod
     def from_authors(cls, state: dict[str, Tensor], source: str = "itransformer", **given: Any) -> Conversion:
