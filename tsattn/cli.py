@@ -189,8 +189,11 @@ def forecast(
         written = written[list(forecaster.spec.target_names)].rename_axis(columns=None).reset_index()
     else:
         written = frame
-    text = written.to_csv(index=False, float_format="%.7g").encode() if out.suffix != ".parquet" else written.to_parquet()
-    files.write_atomically(out, lambda file: file.write(text))
+    if out.suffix == ".parquet":
+        content = written.to_parquet()
+    else:
+        content = written.to_csv(index=False, float_format="%.7g").encode()
+    files.write_atomically(out, lambda file: file.write(content))
     print(f"{len(written)} rows written to {out}")
     if plot is not None:
         plot_forecast(frame, dataset, plot, forecaster.network.context)

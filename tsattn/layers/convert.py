@@ -106,8 +106,8 @@ class Foreign:
         absent = [name for name in names if name not in self.given]
         if absent:
             raise ValueError(
-                f"{self.source}: {', '.join(absent)} not given, and no shape in the state dict tells. The authors' script "
-                f"for this checkpoint does; pass {absent[0]}=... (on the command line --given.{absent[0]} ...)."
+                f"{self.source}: {', '.join(absent)} not given, and no shape in the state dict tells. The authors' "
+                f"script for this checkpoint does; pass {absent[0]}=... (on the command line --given.{absent[0]} ...)."
             )
 
     def agree(self, **inferred: Any) -> dict[str, Any]:

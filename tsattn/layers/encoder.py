@@ -1,6 +1,6 @@
 """Transformer encoder layers: attention and a position-wise network, normalised after or before.
 
-Ours, after Vaswani et al. (2017) and, for the order of dropout, shared/design/FORECASTERS.md, section 0.
+Ours, after Vaswani et al. (2017); dropout stands where the forecasters' authors have it.
 """
 
 from jaxtyping import Bool, Float

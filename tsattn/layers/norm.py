@@ -1,6 +1,6 @@
 """Instance normalisation of a series, and its inverse.
 
-Ours. The "non-stationary" normalisation of the forecasters (shared/design/FORECASTERS.md, section 0) with one addition:
+Ours. The "non-stationary" normalisation of the forecasters (Liu et al., 2022, arXiv:2205.14415) with one addition:
 missing values count neither in the mean nor in the deviation, and become 0 (the mean) afterwards.
 """
 

@@ -1,7 +1,6 @@
 """Patches of a series, their positions, and which of them hold anything observed.
 
-Ours. Shared by PatchTST, TimeXer and Gateformer (shared/design/FORECASTERS.md, sections 0, 2 and 3); the sinusoids are
-those of Vaswani et al. (2017).
+Ours. Shared by PatchTST, TimeXer and Gateformer; the sinusoids are those of Vaswani et al. (2017).
 """
 
 import math
