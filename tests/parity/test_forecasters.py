@@ -60,7 +60,9 @@ def find_cases(recorded: str = "output/y") -> list[Any]:
     cases = []
     for index in sorted(FOLDER.rglob("index_*.json")):
         for entry in json.loads(index.read_text()):
-            if not isinstance(entry, dict) or entry.get("kind") not in KINDS:
+            if entry.get("kind") not in KINDS:
+                reason = f"{index.name} lists kind {entry.get('kind')!r}, for which there is no converter"
+                cases.append(pytest.param(None, id=str(entry.get("name")), marks=pytest.mark.skip(reason=reason)))
                 continue
             with safe_open(index.parent / entry["file"], "pt") as file:
                 found = recorded in file.keys()  # noqa: SIM118 (no mapping)

@@ -1,8 +1,8 @@
 """Benchmark tables: a registry of facts, where to find them on this machine, and how to download them through pooch.
 
-Splits, seasons and marks are those of the published protocols (`design/FORECASTERS.md` section 5). Checksums: of the
-authors' own bytes where we hold them (`data/benchmarks/MANIFEST.csv`), else as recorded publicly by others for the same
-address; line endings differ between copies, so several contents may be accepted. No file is shipped with tsattn.
+Splits, seasons and marks are those of the published protocols. Checksums are those of the authors' own bytes where we
+had them in hand, else (`held=False`) as others published them for the same address. Line endings differ between copies,
+so several contents may be accepted. No file is shipped with tsattn.
 """
 
 import difflib
@@ -69,6 +69,7 @@ class Benchmark:
         clock: "ignore" where the file's times are broken and the papers take rows as equally spaced.
         fill: "forward" where the papers fill missing values (last observed value; the first one before it).
         aliases: Other names.
+        held: Whether we have had the file in hand. If not, its checksum is one that others published.
         note: What may surprise.
     """
 
@@ -91,6 +92,7 @@ class Benchmark:
     clock: Clock = "strict"
     fill: Fill = "none"
     aliases: tuple[str, ...] = ()
+    held: bool = True
     note: str = ""
 
 
@@ -158,6 +160,7 @@ def _pems(number: str, sha256: str, rows: int, sensors: int) -> Benchmark:
         reach_back=False,
         marks="none",
         fill="forward",
+        held=False,
         note="No times in the file; feature 0 (flow) only; the address is a branch, the checksum holds it fast.",
     )
 
@@ -199,6 +202,7 @@ _BENCHMARKS = (
         season=24,
         target="OT",
         split=(0.7, 0.1, 0.2),
+        held=False,
         note="The dates are labels of Autoformer: 2016-07-01 02:00 stands for 2012-01-01 00:00.",
     ),
     Benchmark(
@@ -208,6 +212,7 @@ _BENCHMARKS = (
         sha256="cb06463d56fa17d87f47027cd9389ceae82a69eddee51cdb61480e120dab0b16",
         size=136_478_119,
         contents=("cb06463d56fa17d87f47027cd9389ceae82a69eddee51cdb61480e120dab0b16",),
+        held=False,
         licence="none stated; Caltrans PeMS, prepared by Lai et al. (2018)",
         rows=17_544,
         variates=862,
@@ -272,6 +277,7 @@ _BENCHMARKS = (
         target="",
         split=(0.7, 0.1, 0.2),
         marks="none",
+        held=False,
         note="No times in the file.",
     ),
     _pems("03", "34859517425eded66a0014db63de54b95d0428c38890741a1710ed4d3b043de8", 26_208, 358),
@@ -412,7 +418,7 @@ def describe(name: str, root: str | Path | None = None) -> str:
         "clock": known.clock,
         "licence": known.licence,
         "source": known.url,
-        "sha256": known.sha256,
+        "sha256": known.sha256 + ("" if known.held else " (as others published it; we have not held this file)"),
         "note": known.note,
         "found": place,
     }
