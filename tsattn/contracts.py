@@ -161,10 +161,11 @@ class TableSpec:
         return self.variates[: self.targets]
 
     def standardise(self, values: Float[Tensor, "*batch variate time"]) -> Float[Tensor, "*batch variate time"]:
-        """Subtract the mean and divide by the scale, in float64, and return float32."""
-        mean = torch.tensor(self.mean, dtype=torch.float64, device=values.device)[:, None]
-        scale = torch.tensor(self.scale, dtype=torch.float64, device=values.device)[:, None]
-        return ((values.double() - mean) / scale).float()
+        """Subtract the mean and divide by the scale, in float64, and return float32; one variate at a time."""
+        scaled = torch.empty(values.shape, dtype=torch.float32, device=values.device)
+        for i, (mean, scale) in enumerate(zip(self.mean, self.scale, strict=True)):
+            scaled[..., i, :] = (values[..., i, :].double() - mean) / scale
+        return scaled
 
     def restore(self, forecast: Float[Tensor, "*batch target time"]) -> Float[Tensor, "*batch target time"]:
         """Bring a forecast of the targets back to the table's units, in float64."""

@@ -10,6 +10,7 @@ import argparse
 import csv
 import platform
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -156,15 +157,54 @@ def forecast(rounds: int) -> list[dict]:
     ]
 
 
+MEMORY = """
+import resource, sys
+from tsattn import cli, shipped, train
+from tsattn.data.modules import TableData
+before = int(open("/proc/self/statm").read().split()[1]) * 4096 / 2**20
+if sys.argv[1] == "fit":
+    sys.stdout = sys.stderr
+    cli.main(["fit", "-c", "forecast/itransformer.yaml", "-c", "data/etth1.yaml", "--trainer.max_epochs=1",
+              "--trainer.limit_train_batches=20"])
+else:
+    data = TableData(table=sys.argv[2], batch_size=32)
+    data.prepare()
+    for batch in data.train_dataloader():
+        pass
+print(before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, file=sys.__stdout__)
+"""
+
+
+def memory() -> list[str]:
+    """Peak memory beyond imports, each in a process of its own: a whole fit with its test, and the data path alone."""
+    lines = []
+    with tempfile.TemporaryDirectory() as folder:
+        wide = Path(folder) / "wide.parquet"
+        index = pd.date_range("2016-01-01", periods=26_000, freq="h", name="date")
+        values = np.random.default_rng(0).normal(size=(26_000, 321))
+        pd.DataFrame(values, index=index, columns=[f"v{i}" for i in range(321)]).reset_index().to_parquet(wide)
+        for label, arguments in (
+            ("fit and test, ETTh1 (table 1 MB, model and Adam 10 MB)", ["fit"]),
+            ("an epoch of windows, 321 x 26,000 (table 64 MB, one batch 8 MB)", ["data", str(wide)]),
+        ):
+            done = subprocess.run(
+                [sys.executable, "-c", MEMORY, *arguments], cwd=folder, capture_output=True, text=True, check=True
+            )
+            before, peak = map(float, done.stdout.split())
+            lines.append(f"{peak - before:8.0f} MB  peak beyond imports ({before:.0f} MB), {label}")
+    return lines
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--csv", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
     train.quiet()
     rows = data_path(options.rounds) + forecast(options.rounds) + training(options.rounds, options.steps)
+    print("\n".join(memory()))
     for row in rows:
         against = f"   {row['against_ms']:.1f} ms {row['against']}, ratio {row['ratio']:.3f}" if "ratio" in row else ""
         print(f"{row['ms']:8.2f} ms  {row['what']}{against}")

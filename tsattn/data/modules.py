@@ -160,7 +160,8 @@ class TableData(lightning.LightningDataModule):
             return
         table = self._read()
         order, targets = self._columns([str(name) for name in table["variate"].values])
-        table = table.sel(variate=order)
+        if order != list(table["variate"].values):
+            table = table.sel(variate=order)
         parts = self._split_rows(table.sizes["time"])
         marks = self._mark_names(table.attrs["frequency"])
         values = table["values"].values
@@ -410,7 +411,7 @@ class TableData(lightning.LightningDataModule):
         if spec.frequency != own.frequency:
             log.warning('The model was trained at the step "%s", the table has "%s".', spec.frequency, own.frequency)
         table = self.dataset_
-        values = spec.standardise(torch.tensor(table["values"].values))
+        values = spec.standardise(torch.from_numpy(np.require(table["values"].values, requirements="W")))
         observed = truth = None
         gaps = values.isnan()
         if gaps.any():
@@ -577,16 +578,14 @@ def _fit(
     fill: Fill,
 ) -> TableSpec:
     """Take mean and standard deviation (ddof 0) of the observed training rows."""
-    observed = ~np.isnan(train)
-    count = observed.sum(axis=1)
-    some = np.maximum(count, 1)
-    mean = np.where(observed, train, 0.0).sum(axis=1) / some
-    scale = np.sqrt(np.where(observed, train - mean[:, None], 0.0).__pow__(2).sum(axis=1) / some)
-    constant = scale <= 10 * np.finfo(np.float64).eps * np.abs(mean)
-    for name, n, flat in zip(variates, count, constant, strict=True):
-        if n == 0:
-            log.warning("Column %r has no value in the training rows; it is scaled as mean 0, scale 1.", name)
-        elif flat:
-            log.warning("Column %r is constant in the training rows; its scale is set to 1.", name)
-    scale = np.where(constant, 1.0, scale)
-    return TableSpec(variates, targets, tuple(mean.tolist()), tuple(scale.tolist()), frequency, marks, season, fill)
+    mean, scale = [], []
+    for name, row in zip(variates, train, strict=True):  # one variate at a time: no copy of the table
+        seen = row[~np.isnan(row)]
+        middle, spread = (float(seen.mean()), float(seen.std())) if len(seen) else (0.0, 0.0)
+        if spread <= 10 * np.finfo(np.float64).eps * abs(middle):
+            what = "is constant" if len(seen) else "has no value"
+            log.warning("Column %r %s in the training rows; its scale is set to 1.", name, what)
+            spread = 1.0
+        mean.append(middle)
+        scale.append(spread)
+    return TableSpec(variates, targets, tuple(mean), tuple(scale), frequency, marks, season, fill)

@@ -152,7 +152,7 @@ def from_frame(
         attrs={
             "frequency": frequency,
             "source": source,
-            "sha256": hashlib.sha256(values.tobytes()).hexdigest(),
+            "sha256": hashlib.sha256(values.data).hexdigest(),
             "timestamp": clock_name,
         },
     )
