@@ -1,6 +1,7 @@
 """The command line: bad input ends in one sentence that says what to do, and nothing of the user's is lost."""
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -104,6 +105,23 @@ def test_a_misspelt_key_is_named(tmp_path: Path, table: Path):
     (tmp_path / "bad.yaml").write_text("model:\n  init_args:\n    learning_rate: 0.1\n")
     message = refused("fit", "-c", "forecast/itransformer.yaml", "-c", "bad.yaml", "--data.table", table, cwd=tmp_path)
     assert "learning_rate" in message
+
+
+def test_lengths_are_the_networks_to_say(tmp_path: Path, table: Path):
+    message = refused(*FIT, "--data.table", table, "--data.horizon=7", cwd=tmp_path)
+    assert "--model.network.horizon" in message
+
+
+def test_a_wrapped_network_says_the_lengths(tmp_path: Path, table: Path):
+    done = tsattn(
+        "fit", "-c", "forecast/gateformer-around-patchtst.yaml", "--data.table", table, "--run_dir", "r",
+        "--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--model.network.network.horizon=24",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr.count("Warning")
+    report = json.loads((tmp_path / "r/metrics.json").read_text())
+    assert report["windows"] == 300 - 24 + 1
 
 
 def test_a_run_folder_is_not_written_over(tmp_path: Path, run: Path, table: Path):

@@ -9,10 +9,12 @@ import argparse
 import json
 import logging
 import platform
+import re
 import sys
 import time
 import warnings
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -56,6 +58,10 @@ class TrainCLI(LightningCLI):
 
     def __init__(self, command: str, args: list[str]) -> None:
         self.command = command
+        owned = re.compile(r"--data\.(init_args\.)?(context|horizon)(=|$)")
+        if wrong := next(filter(owned.match, args), None):
+            name = owned.match(wrong)[2]  # type: ignore[index]
+            raise ValueError(f"{wrong.partition('=')[0]} is the network's to say: pass --model.network.{name}.")
         with warnings.catch_warnings():
             # The command line was read by tsattn/cli.py, which hands over what follows the command.
             warnings.filterwarnings("ignore", "LightningCLI's args parameter")
@@ -99,7 +105,7 @@ class TrainCLI(LightningCLI):
             parser.add_argument("--out", type=Path | None, default=None, help="Write the scores to this JSON file.")
         network = "model.init_args.network.init_args"
         for name in ("context", "horizon"):
-            parser.link_arguments(f"{network}.{name}", f"data.init_args.{name}")
+            parser.link_arguments("model", f"data.init_args.{name}", compute_fn=partial(_length, name=name))
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
         # These are read off the table. A network without the argument is not linked.
         parser.link_arguments("data", f"{network}.variates", compute_fn=_count_targets, apply_on="instantiate")
@@ -152,6 +158,14 @@ class TrainCLI(LightningCLI):
         while folder.exists():
             folder, number = RUNS / f"{stem}-{number}", number + 1
         return folder
+
+
+def _length(model: Any, name: str) -> int | None:
+    """Return the context or horizon of the network in a model's configuration; a wrapped network is looked into."""
+    inner = model
+    while inner and "network" in inner.get("init_args", {}):
+        inner = inner["init_args"]["network"]
+    return inner["init_args"].get(name) if inner and inner is not model else None
 
 
 def _count_targets(data: L.LightningDataModule) -> int | None:
@@ -318,6 +332,7 @@ def quiet() -> None:
     for expected in (
         "Experiment logs directory",  # the run folder holds config.yaml already
         "Checkpoint directory",  # the same
+        "The number of training batches",  # nothing is logged by step
         r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning 2.6 with torch 2.13
     ):
         warnings.filterwarnings("ignore", f".*{expected}")
