@@ -8,8 +8,8 @@ ours, or of modules that the caller has imported already, are built from a file.
 import importlib
 import json
 import os
+import shutil
 import sys
-import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,6 +48,8 @@ def build(recipe: dict[str, Any]) -> ForecastNetwork:
     Raises:
         ValueError: If the class is not a `ForecastNetwork` or lives in a module that nobody asked for.
     """
+    if not (isinstance(recipe.get("class_path"), str) and isinstance(recipe.get("init_args"), dict)):
+        raise ValueError("The checkpoint's recipe of the network is damaged: it has no class_path or no init_args.")
     class_path = recipe["class_path"]
     module_name, _, class_name = class_path.rpartition(".")
     if module_name.partition(".")[0] != "tsattn" and module_name not in sys.modules:
@@ -62,7 +64,10 @@ def build(recipe: dict[str, Any]) -> ForecastNetwork:
         name: build(value) if isinstance(value, dict) and "class_path" in value else value
         for name, value in recipe["init_args"].items()
     }
-    return network_class(**arguments)
+    try:
+        return network_class(**arguments)
+    except TypeError as problem:
+        raise ValueError(f"The checkpoint's recipe does not fit this tsattn's {class_name}: {problem}.") from problem
 
 
 def load(path: str | Path) -> Loaded:
@@ -202,22 +207,17 @@ def write_atomically(path: str | Path, write: Callable[[Any], Any]) -> None:
         path: The file to make or replace.
         write: Called with a file open for binary writing, in the same folder.
     """
-    path = Path(path)
+    path = Path(path).resolve()  # a link stays a link
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with temporary.open("wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
+        if path.exists():
+            shutil.copymode(path, temporary)
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -174,15 +174,21 @@ def forecast(
         raise ValueError(f"--format is {format!r}, expected long or wide.")
     for path in filter(None, (out, plot)):
         files.refuse_existing(path, overwrite)
+    if plot is not None and plot.suffix not in (".png", ".pdf", ".svg"):
+        raise ValueError(f"--plot is {plot}, expected a name that ends in .png, .pdf or .svg.")
     forecaster = Forecaster.from_pretrained(checkpoint)
-    dataset = read_table(
-        table,
-        timestamp=timestamp,
-        variate_column=variate_column,
-        value_column=value_column,
-        resample=resample,
-        drop_duplicates=drop_duplicates,
-    )
+    try:
+        dataset = read_table(
+            table,
+            timestamp=timestamp,
+            variate_column=variate_column,
+            value_column=value_column,
+            columns=forecaster.spec.variates,
+            resample=resample,
+            drop_duplicates=drop_duplicates,
+        )
+    except ValueError as problem:  # the options that mend a table have no prefix here
+        raise ValueError(str(problem).replace("--data.", "--")) from problem
     frame = forecaster.predict_df(dataset)
     if format == "wide":
         written = frame.pivot(index="timestamp", columns="target_name", values="predictions")
@@ -192,7 +198,7 @@ def forecast(
     if out.suffix == ".parquet":
         content = written.to_parquet()
     else:
-        content = written.to_csv(index=False, float_format="%.7g").encode()
+        content = written.to_csv(index=False, float_format="%.10g").encode()
     files.write_atomically(out, lambda file: file.write(content))
     print(f"{len(written)} rows written to {out}")
     if plot is not None:
@@ -229,7 +235,8 @@ def data_fetch(name: str, root: Path | None = None, overwrite: bool = False) -> 
     """
     from tsattn.data import fetch
 
-    print(fetch.fetch(name, root, overwrite=overwrite))
+    path = fetch.fetch(name, root, overwrite=overwrite)
+    print(f"{path}\nlicence: {fetch.benchmark(name).licence}")
 
 
 def data_simulate(

@@ -37,7 +37,8 @@ class ForecastNetwork(nn.Module):
     Attributes:
         context: Steps read.
         horizon: Steps predicted.
-        variates: Number of targets that the weights are made for; None if any number will do.
+        variates: Number of series in `past` that the weights are made for; None if any number will do.
+        targets: Number of targets that are forecast; None if every series of `past` is.
         reads_missing: Whether `observed` may hold False. If not, `why_no_missing` says why in one clause.
         recipe: `{"class_path": ..., "init_args": {...}}`, plain data from which `build` makes an equal network.
     """
@@ -45,6 +46,7 @@ class ForecastNetwork(nn.Module):
     context: int
     horizon: int
     variates: int | None = None
+    targets: int | None = None
     reads_missing: bool = True
     why_no_missing: str = ""
     recipe: dict[str, Any]
@@ -161,7 +163,15 @@ class TableSpec:
         return self.variates[: self.targets]
 
     def standardise(self, values: Float[Tensor, "*batch variate time"]) -> Float[Tensor, "*batch variate time"]:
-        """Subtract the mean and divide by the scale, in float64, and return float32; one variate at a time."""
+        """Subtract the mean and divide by the scale, in float64, and return float32; one variate at a time.
+
+        Raises:
+            ValueError: If there are more or fewer variates than statistics.
+        """
+        if values.shape[-2] != len(self.mean):
+            raise ValueError(
+                f"The table has {values.shape[-2]} variates, expected {len(self.mean)}: {', '.join(self.variates)}."
+            )
         scaled = torch.empty(values.shape, dtype=torch.float32, device=values.device)
         for i, (mean, scale) in enumerate(zip(self.mean, self.scale, strict=True)):
             scaled[..., i, :] = (values[..., i, :].double() - mean) / scale

@@ -4,6 +4,7 @@ Key names stand beside each model (`from_authors`); this file only finds the mod
 """
 
 import importlib
+import inspect
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,11 @@ def translate(source: str, state: dict[str, Tensor], **given: Any) -> Conversion
     else:
         raise ValueError(f'source is "{source}", expected one of {", ".join(MODELS)}, tslib.')
     module, _, name = path.rpartition(".")
-    return getattr(importlib.import_module(module), name).from_authors(state, source, **given)
+    model = getattr(importlib.import_module(module), name)
+    known = list(inspect.signature(model.__init__).parameters)[1:]
+    if wrong := [key for key in given if key not in known]:
+        raise ValueError(f"{name} has no argument {wrong[0]!r}, expected some of {', '.join(known)}.")
+    return model.from_authors(state, source, **given)
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
@@ -93,9 +98,15 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is no file, expected an authors' state dict (.pth, .pt or .safetensors).")
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as problem:  # torch and safetensors raise a dozen kinds for damaged files
+        reason = str(problem).partition("\n")[0]
+        raise ValueError(
+            f"{path} ({path.stat().st_size} bytes) is cut short, or holds more than tensors ({reason})."
+        ) from problem
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):

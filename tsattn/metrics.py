@@ -11,7 +11,8 @@ from torch import Tensor
 class ForecastErrors(torchmetrics.Metric):
     """Squared and absolute errors per target, summed over every window and step; missing truths are not counted.
 
-    Sums and counts are float64 and add up over batches and processes.
+    Sums and counts are float64 and add up over batches and processes. They may lie on another device than the
+    forecasts: Apple's GPUs have no float64.
 
     Args:
         targets: Number of targets.
@@ -42,6 +43,7 @@ class ForecastErrors(torchmetrics.Metric):
         Raises:
             ValueError: If a forecast is not finite.
         """
+        forecast, future = forecast.to(self.count.device), future.to(self.count.device)
         if not torch.isfinite(forecast).all():
             bad = (~torch.isfinite(forecast)).nonzero()[0].tolist()
             raise ValueError(

@@ -58,8 +58,10 @@ class Forecaster:
         past: Float[Tensor, "batch variate context"],
         known: Float[Tensor, "batch known total"] | None = None,
     ) -> Float[Tensor, "batch target horizon"]:
-        """Forecast from tensors in the table's units; NaN is missing. The result is float64 on the same device."""
-        scaled = self.spec.standardise(past)
+        """Forecast from tensors in the table's units; NaN is missing. The result is float64 on the network's device."""
+        device = next(self.network.parameters()).device
+        scaled = self.spec.standardise(past.to(device))
+        known = None if known is None else known.to(device)
         missing = scaled.isnan()
         observed = None
         if missing.any():
@@ -67,7 +69,7 @@ class Forecaster:
                 where = self.spec.variates[int(missing.any(dim=-1).any(dim=0).nonzero()[0, 0])]
                 raise ValueError(
                     f"The context of {where} has missing values, and {type(self.network).__name__} cannot read them: "
-                    f"{self.network.why_no_missing}. Fill them first, or train with --data.fill linear."
+                    f"{self.network.why_no_missing}. Fill them first, or train with --data.fill forward."
                 )
             observed = ~missing
         return self.spec.restore(self.network(scaled, known, observed)[:, : self.spec.targets])
@@ -86,7 +88,7 @@ class Forecaster:
             ValueError: If columns or rows are missing, or the step between rows is another one than in training.
         """
         if isinstance(table, pd.DataFrame):
-            table = from_frame(table)
+            table = from_frame(table, columns=self.spec.variates)
         window = self._window(table)
         times = table["time"].to_index()[-self.network.context :]
         if self.spec.frequency and not isinstance(times, pd.DatetimeIndex):
@@ -98,7 +100,7 @@ class Forecaster:
         if self.spec.marks:
             whole = pd.DatetimeIndex(times.append(ahead))
             known = torch.as_tensor(calendar_features(whole, self.spec.marks))[None]
-        forecast = self.predict(window[None], known)[0].numpy()
+        forecast = self.predict(window[None], known)[0].cpu().numpy()
         return pd.DataFrame(
             {
                 "timestamp": ahead.take(np.tile(np.arange(len(ahead)), self.spec.targets)),
@@ -127,9 +129,10 @@ class Forecaster:
                 f"The table's step is {found or 'unknown'}, the forecaster was trained on {self.spec.frequency}. "
                 f"Pass --resample {self.spec.frequency} to bring it there."
             )
-        values = table["values"].sel(variate=list(self.spec.variates)).isel(time=slice(-context, None))
+        values = table["values"].sel(variate=list(self.spec.variates))
         if self.spec.fill != "none":
-            values = fill_missing(values, self.spec.fill)
+            values = fill_missing(values, self.spec.fill)  # of the whole table, as in training
+        values = values.isel(time=slice(-context, None))
         return torch.from_numpy(np.ascontiguousarray(values.values, dtype=np.float64))
 
 

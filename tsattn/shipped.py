@@ -89,6 +89,7 @@ def differences(row: dict[str, str]) -> dict[str, Any]:
         "data": {"init_args": data},
         "trainer": {"max_epochs": int(row["max_epochs"])},
         "patience": int(row["patience"]),
+        "seed_everything": int(row["seed"]),
     }
 
 

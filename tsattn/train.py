@@ -8,12 +8,14 @@ loss), `last.ckpt` (after every epoch; `--ckpt_path last` continues it), `metric
 import argparse
 import json
 import logging
+import math
+import os
 import platform
 import re
 import sys
 import time
 import warnings
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +24,6 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 import tsattn
@@ -34,6 +35,7 @@ from tsattn.tasks.forecast import ForecastTask
 from tsattn.tasks.progress import Progress
 
 RUNS = Path("runs")
+FILES = ("config.yaml", "best.ckpt", "last.ckpt", "metrics.csv", "metrics.json")  # of a run folder
 
 
 class WholeFileIO(TorchCheckpointIO):
@@ -46,6 +48,23 @@ class WholeFileIO(TorchCheckpointIO):
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
         """Read a checkpoint of ours, or raise one sentence."""
         return files.read_lightning(path, map_location or "cpu")
+
+
+class RunCheckpoint(ModelCheckpoint):
+    """One file of a fixed name in the run folder, replaced as a whole; the folder may be moved between two calls."""
+
+    def __init__(self, folder: Path, name: str, **when: Any) -> None:
+        super().__init__(folder, name, save_top_k=1, enable_version_counter=False, **when)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the best score so far along to where the folder is now."""
+
+        def here(path: str) -> str:
+            return str(Path(str(self.dirpath)) / Path(path).name) if path else path
+
+        moved = {name: here(state_dict[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")}
+        models = {here(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state_dict, **moved, "best_k_models": models, "dirpath": self.dirpath})
 
 
 class TrainCLI(LightningCLI):
@@ -77,6 +96,8 @@ class TrainCLI(LightningCLI):
                 auto_configure_optimizers=False,
                 trainer_defaults={
                     "max_epochs": 10,
+                    "devices": 1,
+                    "logger": False,  # tasks/progress.py writes metrics.csv
                     "enable_progress_bar": False,  # tasks/progress.py shows one
                     "enable_model_summary": False,
                     "num_sanity_val_steps": 0,
@@ -108,12 +129,15 @@ class TrainCLI(LightningCLI):
             parser.link_arguments("model", f"data.init_args.{name}", compute_fn=partial(_length, name=name))
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
         # These are read off the table. A network without the argument is not linked.
-        parser.link_arguments("data", f"{network}.variates", compute_fn=_count_targets, apply_on="instantiate")
+        # (Of a wrapped network they are given by hand: jsonargparse links no deeper argument that may be absent.)
+        parser.link_arguments("data", f"{network}.variates", compute_fn=_count_series, apply_on="instantiate")
         parser.link_arguments("data", f"{network}.features", compute_fn=_features, apply_on="instantiate")
 
     def before_instantiate_classes(self) -> None:
         """Decide the run folder, and refuse to write over another run."""
         self.resume: Path | None = None
+        if self.config.ckpt_path is not None and "weights" in self.config.model.init_args:
+            self.config.model.init_args.weights = None  # what the run started from, maybe long gone
         if self.command != "fit":
             if self.config.out is not None:
                 files.refuse_existing(self.config.out, self.config.overwrite)
@@ -123,11 +147,14 @@ class TrainCLI(LightningCLI):
             self.resume = find_checkpoint(self.config.ckpt_path, run_dir)
             run_dir = run_dir or self.resume.parent
         self.run_dir = run_dir or self._new_run()
-        if self.resume is None and self.run_dir.exists() and any(self.run_dir.iterdir()) and not self.config.overwrite:
-            raise FileExistsError(
-                f"{self.run_dir} holds a run already. Choose another --run_dir, continue it with --ckpt_path last, "
-                "or pass --overwrite true."
-            )
+        if self.resume is None and self.run_dir.exists() and any(self.run_dir.iterdir()):
+            if not self.config.overwrite:
+                raise FileExistsError(
+                    f"{self.run_dir} holds a run already. Choose another --run_dir, continue it with --ckpt_path last, "
+                    "or pass --overwrite true."
+                )
+            for name in FILES:
+                (self.run_dir / name).unlink(missing_ok=True)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Add the run folder's logger, checkpoints and early stopping to what the configuration asks for."""
@@ -135,29 +162,27 @@ class TrainCLI(LightningCLI):
         kwargs["plugins"] = [WholeFileIO(), *(given.plugins or [])]
         if self.command != "fit":
             return super().instantiate_trainer(logger=False, enable_checkpointing=False, **kwargs)
-        self.best = ModelCheckpoint(
-            self.run_dir, "best", monitor="val_loss", mode="min", save_top_k=1, enable_version_counter=False
-        )
-        last = ModelCheckpoint(
-            self.run_dir, "last", monitor=None, save_top_k=1, enable_version_counter=False, save_on_train_epoch_end=True
-        )
+        self.best = RunCheckpoint(self.run_dir, "best", monitor="val_loss", mode="min")
+        last = RunCheckpoint(self.run_dir, "last", save_on_train_epoch_end=True)
+        within = RunCheckpoint(self.run_dir, "last", train_time_interval=timedelta(minutes=5))  # of a long epoch
         stop = EarlyStopping("val_loss", mode="min", patience=self.config.patience, check_finite=True)
-        kwargs["callbacks"] = [Progress(), self.best, stop, last, *(given.callbacks or [])]
-        if given.logger in (None, True):
-            kwargs["logger"] = CSVLogger(self.run_dir, name="", version="")
-        return super().instantiate_trainer(**kwargs)
+        progress = Progress(self.best, self.run_dir / "metrics.csv")
+        kwargs["callbacks"] = [progress, self.best, stop, last, within, *(given.callbacks or [])]
+        trainer = super().instantiate_trainer(**kwargs)
+        if trainer.world_size > 1:
+            raise ValueError(
+                f"{trainer.world_size} processes were asked for, and one is what tsattn trains in so far: leave out "
+                "--trainer.devices and --trainer.num_nodes."
+            )
+        return trainer
 
     def _new_run(self) -> Path:
         network = self.config.model.init_args.network
         data = self.config.data.init_args
         source = data.get("dataset") or Path(str(data.get("table") or "data")).name.partition(".")[0]
         name = network.class_path.rpartition(".")[2].lower()
-        lengths = f"{network.init_args.get('context')}-{network.init_args.get('horizon')}"
-        stem = f"{datetime.now():%Y%m%d-%H%M%S}-{name}-{source}-{lengths}"
-        folder, number = RUNS / stem, 2
-        while folder.exists():
-            folder, number = RUNS / f"{stem}-{number}", number + 1
-        return folder
+        lengths = "-".join(str(_length(self.config.model, length)) for length in ("context", "horizon"))
+        return RUNS / f"{datetime.now():%Y%m%d-%H%M%S}-{name}-{source}-{lengths}-{os.getpid()}"
 
 
 def _length(model: Any, name: str) -> int | None:
@@ -168,8 +193,8 @@ def _length(model: Any, name: str) -> int | None:
     return inner["init_args"].get(name) if inner and inner is not model else None
 
 
-def _count_targets(data: L.LightningDataModule) -> int | None:
-    return data.targets if isinstance(data, TableData) else None
+def _count_series(data: L.LightningDataModule) -> int | None:
+    return len(data.spec.variates) if isinstance(data, TableData) else None
 
 
 def _features(data: L.LightningDataModule) -> str:
@@ -195,9 +220,10 @@ def find_checkpoint(asked: str, run_dir: Path | None = None) -> Path:
         FileNotFoundError: If there is none, saying where it was looked for.
     """
     if asked not in ("best", "last"):
-        if not Path(asked).exists():
+        path = Path(asked)
+        if not path.exists():
             raise FileNotFoundError(f"No checkpoint at {asked}. Runs keep theirs in {RUNS}/<run>/best.ckpt.")
-        return Path(asked)
+        return path / "best.ckpt" if (path / "best.ckpt").exists() else path
     folders = [run_dir] if run_dir else [p.parent for p in RUNS.glob(f"*/{asked}.ckpt")]
     found = [folder / f"{asked}.ckpt" for folder in folders if (folder / f"{asked}.ckpt").exists()]
     if not found:
@@ -209,6 +235,10 @@ def fit(args: list[str]) -> None:
     """Run `tsattn fit`."""
     quiet()
     cli = TrainCLI("fit", args)
+    for part in ("val", *(["test"] if cli.config.test else [])):
+        if not cli.datamodule.window_counts[part]:
+            option = "" if part == "val" else ", or leave the test out by --test false"
+            raise ValueError(f"There are no {part} windows: give that part rows by --data.split{option}.")
     cli.run_dir.mkdir(parents=True, exist_ok=True)
     print(describe(cli))
     if cli.resume is None or not (cli.run_dir / "config.yaml").exists():
@@ -264,7 +294,7 @@ def describe(cli: TrainCLI) -> str:
     network: ForecastNetwork = cli.model.network
     data: TableData = cli.datamodule
     size = sum(p.numel() for p in network.parameters() if p.requires_grad)
-    windows = ", ".join(f"{name} {part['windows']:,}" for name, part in data.splits.items())
+    windows = ", ".join(f"{name} {count:,}" for name, count in data.window_counts.items())
     return (
         f"{type(network).__name__} ({size:,} parameters): {network.context} -> {network.horizon} steps\n"
         f"{data.summary}\nwindows: {windows}\nrun folder: {cli.run_dir}"
@@ -284,19 +314,26 @@ def score(task: ForecastTask, data: TableData, split: Literal["val", "test"]) ->
     return {
         "split": split,
         "windows": int(errors.windows),
+        "windows_of_the_split": data.window_counts[split],
         **_numbers(errors.compute()),
         "original_units": _numbers(errors.in_units(scale)),
         "naive": {
             name: {**_numbers(e.compute()), "original_units": _numbers(e.in_units(scale))} for name, e in naive.items()
         },
         "per_target": {
-            name: {key: values[i] for key, values in per_target.items()} for i, name in enumerate(spec.target_names)
+            name: {key: _finite(values[i]) for key, values in per_target.items()}
+            for i, name in enumerate(spec.target_names)
         },
     }
 
 
-def _numbers(scores: dict[str, torch.Tensor]) -> dict[str, float]:
-    return {name: float(value) for name, value in scores.items()}
+def _numbers(scores: dict[str, torch.Tensor]) -> dict[str, float | None]:
+    return {name: _finite(float(value)) for name, value in scores.items()}
+
+
+def _finite(value: float) -> float | None:
+    """Return the number, or None (JSON's null) where nothing was counted."""
+    return value if math.isfinite(value) else None
 
 
 def write_scores(cli: TrainCLI, split: Literal["val", "test"], path: Path | None, about: dict[str, Any]) -> None:
@@ -318,11 +355,14 @@ def write_scores(cli: TrainCLI, split: Literal["val", "test"], path: Path | None
     if path is not None:
         text = json.dumps(report, indent=2, allow_nan=False, default=str)
         files.write_atomically(path, lambda file: file.write(text.encode()))
-    print(f"\n{split} split, {scores['windows']} windows, every one counted")
+    counted, whole = scores["windows"], scores["windows_of_the_split"]
+    print(f"\n{split} split, {'all ' if counted == whole else f'{counted:,} of '}{whole:,} windows")
     print(f"{'':16}{'mse':>10}{'mae':>10}{'mse (units)':>14}{'mae (units)':>14}")
     for name, row in {type(network).__name__: scores, **scores["naive"]}.items():
         units = row["original_units"]
-        print(f"{name:16}{row['mse']:>10.4f}{row['mae']:>10.4f}{units['mse']:>14.5g}{units['mae']:>14.5g}")
+        cells = [row["mse"], row["mae"], units["mse"], units["mae"]]
+        mse, mae, mse_units, mae_units = (math.nan if cell is None else cell for cell in cells)
+        print(f"{name:16}{mse:>10.4f}{mae:>10.4f}{mse_units:>14.5g}{mae_units:>14.5g}")
     if path is not None:
         print(f"written to {path}")
 
@@ -330,8 +370,7 @@ def write_scores(cli: TrainCLI, split: Literal["val", "test"], path: Path | None
 def quiet() -> None:
     """Silence Lightning's banners, tips and device lines, and warnings about what this module means to do."""
     for expected in (
-        "Experiment logs directory",  # the run folder holds config.yaml already
-        "Checkpoint directory",  # the same
+        "Checkpoint directory",  # the run folder holds config.yaml already
         "The number of training batches",  # nothing is logged by step
         r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning 2.6 with torch 2.13
     ):

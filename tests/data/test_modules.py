@@ -460,7 +460,7 @@ def test_a_model_of_other_columns_is_refused(tmp_path: Path, frame: pd.DataFrame
 @lightning_says
 def test_a_network_that_cannot_read_gaps_is_told_before_training(tmp_path: Path):
     frame = simulate_table(rows=400, variates=3, missing=0.05)
-    with pytest.raises(ValueError, match=r"Network reads none \(its patches have no mask\).*--data\.fill linear"):
+    with pytest.raises(ValueError, match=r"Network reads none \(its patches have no mask\).*--data\.fill forward"):
         trainer(tmp_path, max_epochs=1).fit(
             Task(reads_missing=False), TableData.from_frame(frame, context=24, horizon=6)
         )

@@ -1,7 +1,7 @@
 """Calendar marks: where in the day, week, month and year each row stands, as numbers in [-0.5, 0.5].
 
 The features of a frequency and their scaling are those of the benchmark lineage (GluonTS's time features as used by
-Informer, Autoformer and TSLib); written from `design/FORECASTERS.md` section 5 and pinned by recorded values.
+Informer, Autoformer and TSLib); pinned by recorded values.
 """
 
 from collections.abc import Callable, Sequence
@@ -42,7 +42,7 @@ def feature_names(frequency: str, marks: Marks = "true") -> tuple[str, ...]:
         ValueError: If `marks` is none of these words or pandas does not know the frequency.
 
     Source:
-        `design/FORECASTERS.md` section 5.
+        `utils/timefeatures.py` of thuml/Time-Series-Library, by its recorded values.
     """
     if marks not in ("benchmark", "true", "none"):
         raise ValueError(f'marks is "{marks}", expected "benchmark", "true" or "none".')

@@ -461,9 +461,16 @@ def fetch(name: str, root: str | Path | None = None, overwrite: bool = False, pr
     )
     if not overwrite:
         try:
-            return find(known.name, folder)
+            there = find(known.name, folder)
         except FileNotFoundError:
             pass  # that is why we are here
+        else:
+            if not is_genuine(known.name, there):
+                raise ValueError(
+                    f"{there} is there already with the sha256 {content_sha256(there)}, expected {known.contents[0]}; "
+                    "replace it by --overwrite, or move it away."
+                )
+            return there
     url = _mirrored(known.url)
     file = known.files[0] + (".gz" if url.endswith(".gz") and not known.files[0].endswith(".gz") else "")
     folder.mkdir(parents=True, exist_ok=True)

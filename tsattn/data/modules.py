@@ -50,9 +50,11 @@ class TableData(lightning.LightningDataModule):
         marks: Calendar features: of the "true" step, the hourly ones of the "benchmark" papers, or "none"; None: the
             benchmark's, else "true".
         batch_size: Windows per training batch.
-        eval_batch_size: Windows per batch of validation and test; no score depends on it.
+        eval_batch_size: Windows per batch of validation and test; no score depends on it. None: up to 128, fewer for
+            wide tables (4,096 series in a batch), at least `batch_size`.
         fill: How missing values are filled for the network: "none" (they are masked), "forward" (last observed value),
-            "linear" (between neighbours in time, which may lie in the future); None: the benchmark's, else "none".
+            "linear" (between neighbours in time, of which one lies after the gap: a context may then hold something of
+            what is to be forecast, which is warned of); None: the benchmark's, else "none".
             Forecasts are never compared with filled values.
         resample: Step to which rows are averaged, such as "1h"; empty bins are missing.
         drop_duplicates: Keep the first of several rows with the same time.
@@ -81,7 +83,7 @@ class TableData(lightning.LightningDataModule):
         split: list[float | int] | None = None,
         marks: Marks | None = None,
         batch_size: int = 32,
-        eval_batch_size: int = 128,
+        eval_batch_size: int | None = None,
         fill: Fill | None = None,
         resample: str | None = None,
         drop_duplicates: bool = False,
@@ -99,7 +101,7 @@ class TableData(lightning.LightningDataModule):
             ("context", context),
             ("horizon", horizon),
             ("batch_size", batch_size),
-            ("eval_batch_size", eval_batch_size),
+            ("eval_batch_size", 1 if eval_batch_size is None else eval_batch_size),
             ("season", 1 if season is None else season),
         ):
             if number < 1:
@@ -348,18 +350,19 @@ class TableData(lightning.LightningDataModule):
         source = self.benchmark.name if self.benchmark else table.attrs["source"]
         exogenous = len(spec.variates) - spec.targets
         missing = sum(self.missing.values())
+        treated = {"none": "masked", "forward": "filled forward", "linear": "filled by lines, which look ahead"}
         return (
             f"{source}: {table.sizes['time']:,} rows, step {spec.frequency or 'unknown'}, {spec.targets} target"
             f"{'s' if spec.targets > 1 else ''}, {exogenous} exogenous, {len(spec.marks)} calendar marks"
-            + (
-                f", {missing:,} values missing ({'masked' if spec.fill == 'none' else f'filled: {spec.fill}'})"
-                if missing
-                else ""
-            )
+            + (f", {missing:,} values missing ({treated[spec.fill]})" if missing else "")
         )
 
     def __str__(self) -> str:
         return self.summary
+
+    @property
+    def _eval_batch(self) -> int:
+        return self.eval_batch_size or max(self.batch_size, min(128, 4096 // len(self.spec.variates)))
 
     @property
     def window_counts(self) -> dict[str, int]:
@@ -419,6 +422,8 @@ class TableData(lightning.LightningDataModule):
                 observed = ~gaps
             else:
                 truth = values[: own.targets] if gaps[: own.targets].any() else None
+                if self._fill == "linear":
+                    log.warning("fill: linear looks past each gap, so a context may hold something of its own future.")
                 filled = tables.fill_missing(table["values"], self._fill)
                 values = spec.standardise(torch.tensor(filled.values))
         known = self._known(spec.marks)
@@ -451,7 +456,7 @@ class TableData(lightning.LightningDataModule):
             why = getattr(network, "why_no_missing", "") or "it does not say why"
             raise ValueError(
                 f"{missing} values are missing ({self.missing[name]} of {name!r}) and {type(network).__name__} reads "
-                f"none ({why}); fill them by `--data.fill linear` or `--data.fill forward`."
+                f"none ({why}); fill them by `--data.fill forward`."
             )
 
     def train_dataloader(self) -> WindowLoader:
@@ -479,7 +484,7 @@ class TableData(lightning.LightningDataModule):
         return WindowLoader(
             self.windows(self._spec_in_use(), device),
             self.starts(part),
-            self.batch_size if train else self.eval_batch_size,
+            self.batch_size if train else self._eval_batch,
             shuffle=train,
             seed=self.seed,
             rank=0 if trainer is None else trainer.global_rank,
@@ -530,7 +535,7 @@ class TableData(lightning.LightningDataModule):
         ).standardise(torch.from_numpy(held))
         past = Windows(held_standard.nan_to_num(nan=0.0), self.targets, season, self.horizon)
         phase = torch.arange(self.horizon) % season
-        for rows in starts.split(self.eval_batch_size):
+        for rows in starts.split(self._eval_batch):
             last_season = past.gather(rows + self.context - season).past
             yield (
                 windows.gather(rows).future,

@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import logging
 import warnings
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +34,7 @@ def read_table(
     timestamp: str | None = None,
     variate_column: str | None = None,
     value_column: str | None = None,
+    columns: Sequence[str] | None = None,
     exclude: str | Sequence[str] = (),
     resample: str | None = None,
     drop_duplicates: bool = False,
@@ -48,6 +50,7 @@ def read_table(
         timestamp: Column with the times; None: found; "none": the rows have no clock.
         variate_column: Of a long table, the column that says which variate a row is of.
         value_column: Of a long table, the column with the values.
+        columns: Of a wide table, the only columns to read beside the times, if it has all of them.
         exclude: Columns that are left out.
         resample: Step to which the rows are averaged (pandas alias such as "1h"); empty bins stay missing.
         drop_duplicates: Keep the first of several rows with the same time.
@@ -73,6 +76,7 @@ def read_table(
         timestamp=timestamp if has_clock else "none",
         variate_column=variate_column,
         value_column=value_column,
+        columns=columns,
         exclude=exclude,
         resample=resample,
         drop_duplicates=drop_duplicates,
@@ -87,6 +91,7 @@ def from_frame(
     timestamp: str | None = None,
     variate_column: str | None = None,
     value_column: str | None = None,
+    columns: Sequence[str] | None = None,
     exclude: str | Sequence[str] = (),
     resample: str | None = None,
     drop_duplicates: bool = False,
@@ -100,6 +105,7 @@ def from_frame(
         timestamp: As in `read_table`.
         variate_column: As in `read_table`.
         value_column: As in `read_table`.
+        columns: As in `read_table`.
         exclude: As in `read_table`.
         resample: As in `read_table`.
         drop_duplicates: As in `read_table`.
@@ -122,6 +128,8 @@ def from_frame(
     frame = frame.drop(columns=excluded)
 
     times, clock_name, frame = _take_clock(frame, timestamp, source)
+    if columns is not None and set(columns) <= set(frame.columns):
+        frame = frame[list(columns)]
     long = _long_columns(frame, times, variate_column, value_column, source)
     if long is None:
         names, matrix = _wide_values(frame, source)
@@ -202,10 +210,13 @@ def _read_frame(path: Path) -> tuple[pd.DataFrame, bool]:
         headerless = _is_numbers(_first_line(path))
         return _read_text(path, headerless), not headerless
     if name.endswith(".npz"):
-        with np.load(path, allow_pickle=False) as archive:
-            if "data" not in archive:
-                raise ValueError(f"{path} holds the arrays {_listed(archive.files)}, expected one called `data`.")
-            data = archive["data"]
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                if "data" not in archive:
+                    raise ValueError(f"{path} holds the arrays {_listed(archive.files)}, expected one called `data`.")
+                data = archive["data"]
+        except (zipfile.BadZipFile, EOFError) as error:
+            raise ValueError(f"{path} is cut short or no .npz file ({error}).") from error
         if data.ndim == 3:
             data = data[..., 0]
         if data.ndim != 2:

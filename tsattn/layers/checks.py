@@ -15,8 +15,6 @@ def check_batch(
     past: Float[Tensor, "batch variate context"],
     known: Float[Tensor, "batch known total"] | None,
     observed: Bool[Tensor, "batch variate context"] | None,
-    *,
-    series: int | None = None,
 ) -> None:
     """Compare a batch with what a network was made for.
 
@@ -25,7 +23,6 @@ def check_batch(
         past: As in `ForecastNetwork.forward`.
         known: As in `ForecastNetwork.forward`.
         observed: As in `ForecastNetwork.forward`.
-        series: Variates that `past` must have; None if any number will do.
 
     Raises:
         ValueError: If a length, a number of variates or a shape differs, or if values are missing and the network
@@ -41,8 +38,10 @@ def check_batch(
         )
     if past.shape[1] < 1:
         raise ValueError(f"{name}: past has no variate, expected at least 1.")
-    if series is not None and past.shape[1] != series:
-        raise ValueError(f"{name}: past has {past.shape[1]} variates, expected the {series} that the weights are for.")
+    if network.variates is not None and past.shape[1] != network.variates:
+        raise ValueError(
+            f"{name}: past has {past.shape[1]} variates, expected the {network.variates} that the weights are for."
+        )
     total = network.context + network.horizon
     if known is not None and (known.ndim != 3 or known.shape[0] != past.shape[0] or known.shape[2] != total):
         raise ValueError(

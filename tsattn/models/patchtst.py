@@ -307,7 +307,7 @@ class PatchTSTOfficial(ForecastNetwork):
         known: Float[Tensor, "batch known total"] | None,
         observed: Bool[Tensor, "batch variate context"] | None,
     ) -> list[tuple[str, Tensor, Tensor | None]]:
-        check_batch(self, past, known, observed, series=self.variates)
+        check_batch(self, past, known, observed)
         if not self.reads_missing:
             observed = None  # all True, or `check_batch` had refused
         if not self.decomposition:
@@ -331,7 +331,7 @@ class PatchTSTOfficial(ForecastNetwork):
             ValueError: If something was not given, contradicts a shape, or a key is missing or unknown.
         """
         foreign = Foreign(state, source, given)
-        foreign.need("context")
+        foreign.need("context", "revin", "subtract_last")
         decomposition = "model_trend.backbone.W_pos" in foreign
         parts = {"residual": "model_res", "trend": "model_trend"} if decomposition else {"series": "model"}
         first = next(iter(parts.values()))

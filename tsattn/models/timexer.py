@@ -48,7 +48,8 @@ class TimeXer(ForecastNetwork):
         normalize: Whether each series is normalised over its context (the authors' use_norm).
 
     Attributes:
-        variates: Number of targets: `variates` for "M", else 1.
+        variates: Series that `past` must have: `variates` for "M", any for "MS", 1 for "S".
+        targets: None for "M", else 1.
 
     Raises:
         ValueError: If a length, number or name is impossible.
@@ -78,11 +79,12 @@ class TimeXer(ForecastNetwork):
         if variates < 1 or (features == "S" and variates != 1):
             raise ValueError(f"TimeXer: variates is {variates}, expected {'1' if features == 'S' else 'at least 1'}.")
         self.mode, self.normalize = features, normalize
-        self.variates = variates if features == "M" else 1
+        self.variates = None if features == "MS" else variates
+        self.targets = None if features == "M" else 1
         self.reads_missing = normalize
         self.why_no_missing = "" if normalize else "normalize=False leaves no mean to stand in for a missing value"
         self.patch_embedding = PatchEmbedding(context, patch, patch, 0, d_model)
-        self.global_token = nn.Parameter(torch.randn(self.variates, d_model))
+        self.global_token = nn.Parameter(torch.randn(self.targets or variates, d_model))
         self.series_embedding = nn.Linear(context, d_model)
         self.dropout = Dropout(dropout)
         self.layers = nn.ModuleList(_Layer(d_model, heads, d_ff, dropout, activation) for _ in range(layers))
@@ -149,9 +151,9 @@ class TimeXer(ForecastNetwork):
         observed: Bool[Tensor, "batch variate context"] | None,
         maps: list[Tensor] | None = None,
     ) -> tuple[Float[Tensor, "batch target feature"], Normalised]:
-        check_batch(self, past, known, observed, series=None if self.mode == "MS" else self.variates)
+        check_batch(self, past, known, observed)
         scale = normalise(past, observed) if self.normalize else unchanged(past)
-        targets = self.variates or 1
+        targets = len(self.global_token)
         first = 0 if self.mode == "M" else 1  # of the exogenous series
         patches = self.patch_embedding(scale.series[:, :targets])
         tokens = torch.cat([patches, self.global_token[:, None].expand(past.shape[0], -1, -1, -1)], dim=2)
@@ -180,7 +182,7 @@ class TimeXer(ForecastNetwork):
             state: The authors' state dict.
             source: Name for messages: "timexer" or "tslib".
             **given: Arguments by our names that shapes do not tell: `heads`; `features` where there is one global
-                token; `normalize`, `dropout` and `activation` where they differ from the defaults. `variates` of "MS"
+                token; `normalize` (use_norm); `dropout` and `activation` where they differ. `variates` of "MS"
                 is 1 if not given; no weight depends on it.
 
         Raises:
@@ -192,7 +194,7 @@ class TimeXer(ForecastNetwork):
         patch = foreign.size("en_embedding.value_embedding.weight", 1)
         d_model = foreign.size("en_embedding.value_embedding.weight", 0)
         context = foreign.size("ex_embedding.value_embedding.weight", 1)
-        foreign.need("heads", *([] if targets > 1 else ["features"]))
+        foreign.need("heads", "normalize", *([] if targets > 1 else ["features"]))
         arguments = foreign.agree(
             context=context,
             horizon=foreign.size("head.linear.weight", 0),

@@ -23,7 +23,7 @@ from tsattn.contracts import Batch, ForecastNetwork, TableSpec
 from tsattn.metrics import ForecastErrors
 
 Loss = Literal["mse", "mae", "huber"]
-Schedule = Literal["constant", "type1", "type3", "type3-patchtst", "cosine", "onecycle"]
+Schedule = Literal["constant", "constant-patchtst", "type1", "type3", "type3-patchtst", "cosine", "onecycle"]
 LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}
 
 
@@ -33,20 +33,21 @@ def epoch_factors(schedule: Schedule, epochs: int) -> list[float]:
     - `constant`: 1.
     - `type1`: epochs 1 and 2 at 1, then halved every epoch.
     - `type3`: epochs 1 to 4 at 1, then times 0.9 every epoch.
-    - `type3-patchtst`: the same with 1/25 in the first epoch. The official PatchTST code always constructs a
-      one-cycle schedule, which leaves its start value behind; it also leaves Adam's first beta at 0.95.
+    - `constant-patchtst`, `type3-patchtst`: the same with 1/25 in the first epoch. The official PatchTST code always
+      constructs a one-cycle schedule, which leaves its start value behind; it also leaves Adam's first beta at 0.95.
     - `cosine`: half a cosine from 1 to 0 over all epochs.
 
     Source:
         `adjust_learning_rate` of the papers' repositories; pinned by the parity fixture `data_protocol.json`.
     """
+    if schedule in ("constant-patchtst", "type3-patchtst"):
+        return [1 / 25, *epoch_factors("constant" if schedule[0] == "c" else "type3", epochs)[1:]]
     if schedule == "constant":
         return [1.0] * epochs
     if schedule == "type1":
         return [0.5 ** max(0, e - 1) for e in range(epochs)]
-    if schedule in ("type3", "type3-patchtst"):
-        factors = [0.9 ** max(0, e - 3) for e in range(epochs)]
-        return [1 / 25, *factors[1:]] if schedule == "type3-patchtst" else factors
+    if schedule == "type3":
+        return [0.9 ** max(0, e - 3) for e in range(epochs)]
     if schedule == "cosine":
         return [0.5 * (1 + math.cos(math.pi * e / epochs)) for e in range(epochs)]
     raise ValueError(f"schedule {schedule!r} is not stepped by epochs.")
@@ -93,6 +94,8 @@ class ForecastTask(L.LightningModule):
         self.errors = ForecastErrors(1)  # of the last evaluation; made anew for the targets at its start
         self.mean_loss = MeanMetric()
         self._random_state: dict[str, Any] | None = None
+        self.settings: dict[str, Any] = {}  # what must not change when a run goes on
+        self.train_sum, self.train_steps, self.epoch_lr = torch.zeros(()), 0, lr
         if weights is not None:
             self.load_weights(weights)
 
@@ -117,24 +120,31 @@ class ForecastTask(L.LightningModule):
             self.spec = data.spec
         if data is not None and hasattr(data, "fingerprint"):
             self.about["fingerprint"] = data.fingerprint
-        made_for = self.network.variates
-        if self.spec is not None and made_for is not None and made_for != self.spec.targets:
+        if data is not None:
+            self.settings = self._settings_with(data)
+        forecast = self.network.targets
+        if self.spec is not None and forecast is not None and forecast != self.spec.targets:
             raise ValueError(
-                f"{type(self.network).__name__} is made for {made_for} target{'s' if made_for > 1 else ''}, the "
-                f"table has {self.spec.targets}: choose with --data.target, or give a network that takes any number."
+                f"{type(self.network).__name__} forecasts {forecast} target, the table has {self.spec.targets}: choose "
+                "one with --data.target, or take a network that forecasts every series."
             )
 
     def on_train_start(self) -> None:
         """Continue an interrupted run with the random numbers it would have drawn."""
+        self.train_sum = self.train_sum.to(self.device)
+        self.epoch_lr = self.trainer.optimizers[0].param_groups[0]["lr"]
         if self._random_state is not None:
-            torch.set_rng_state(self._random_state["cpu"])
-            if self._random_state.get("cuda") and self.device.type == "cuda":
-                torch.cuda.set_rng_state_all(self._random_state["cuda"])
+            torch.set_rng_state(self._random_state["cpu"].cpu())
+            if "cuda" in self._random_state and self.device.type == "cuda":
+                torch.cuda.set_rng_state(self._random_state["cuda"].cpu(), self.device)
             self._random_state = None
 
     def on_train_epoch_start(self) -> None:
-        """Start the epoch's mean loss, and note its learning rate, which Lightning steps before the epoch ends."""
-        self.epoch_lr: float = self.trainer.optimizers[0].param_groups[0]["lr"]
+        """Start the epoch's mean loss, and note its learning rate, which Lightning steps before the epoch ends.
+
+        Lightning does not call this when it continues within an epoch; then the checkpoint's sums go on.
+        """
+        self.epoch_lr = self.trainer.optimizers[0].param_groups[0]["lr"]
         self.train_sum = torch.zeros((), device=self.device)
         self.train_steps = 0
 
@@ -163,7 +173,9 @@ class ForecastTask(L.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Start the scores; they know how many targets there are once a checkpoint is loaded."""
-        self.errors = ForecastErrors(self.spec.targets if self.spec else 1).to(self.device)
+        self.errors = ForecastErrors(self.spec.targets if self.spec else 1)
+        if self.device.type != "mps":  # no float64 there
+            self.errors.to(self.device)
         self.mean_loss.reset()
 
     def validation_step(self, batch: Batch, index: int) -> None:
@@ -189,6 +201,15 @@ class ForecastTask(L.LightningModule):
         """Log `test_mse` and `test_mae` over every window."""
         self.log_dict({f"test_{name}": value for name, value in self.errors.compute().items()})
 
+    def _settings_with(self, data: Any) -> dict[str, Any]:
+        names = ("loss_name", "lr", "schedule", "optimizer_name", "weight_decay", "betas", "onecycle_start")
+        own = {name.removesuffix("_name"): getattr(self, name) for name in names}
+        of_data = {name: getattr(data, name, None) for name in ("fingerprint", "batch_size", "seed")}
+        plain = {**own, "betas": list(self.betas), **of_data, "splits": getattr(data, "splits", None)}
+        if self.schedule in ("cosine", "onecycle"):  # the others do not depend on how long the run is to be
+            plain["max_epochs"] = self.trainer.max_epochs
+        return plain
+
     # ---- optimiser
 
     def configure_optimizers(self) -> Any:
@@ -212,12 +233,31 @@ class ForecastTask(L.LightningModule):
         checkpoint[files.KEY] = files.make_entry(self.network, self.spec, self.about)
         checkpoint["random"] = {"cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
-            checkpoint["random"]["cuda"] = torch.cuda.get_rng_state_all()
+            checkpoint["random"]["cuda"] = torch.cuda.get_rng_state(self.device)
+        checkpoint["train_loss"] = {"sum": self.train_sum.cpu(), "steps": self.train_steps}
+        checkpoint["settings"] = self.settings
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse another network's checkpoint in one sentence, and take the statistics it was trained with."""
+        """Take the state of a run that goes on, after refusing that of another network, table or setting.
+
+        Raises:
+            ValueError: Naming what differs, with both values.
+        """
         entry = checkpoint[files.KEY]
         expect_same_recipe(self.network, entry["network"], "The checkpoint")
+        before = checkpoint.get("settings", {})
+        different = [
+            f"{name} was {before[name]!r} and is {value!r}"
+            for name, value in self.settings.items()
+            if name in before and before[name] != value
+        ]
+        if different and self.trainer.training:
+            raise ValueError(
+                f"The run cannot go on as another one: {'; '.join(different)}. Pass the run's own config.yaml, or "
+                "start a new run from its weights with --model.weights."
+            )
+        if "train_loss" in checkpoint:
+            self.train_sum, self.train_steps = checkpoint["train_loss"]["sum"], checkpoint["train_loss"]["steps"]
         if entry["spec"]:
             self.spec = TableSpec.from_dict(entry["spec"])
         self._random_state = checkpoint.get("random")

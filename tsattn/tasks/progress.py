@@ -1,31 +1,51 @@
 """One line per epoch, and on a terminal a bar with the time left for the whole run.
 
-Lightning's own bars count one epoch at a time and fill log files with redrawn lines.
+Lightning's own bars count one epoch at a time and fill log files with redrawn lines; its CSV logger deletes the rows of
+the epochs before when a run goes on.
 """
 
+import csv
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from tqdm import tqdm
+
+COLUMNS = ("epoch", "train_loss", "val_loss", "val_mse", "val_mae", "lr", "seconds")
 
 
 class Progress(Callback):
-    """Print the epoch's losses and seconds; show a bar over all steps if standard error is a terminal."""
+    """Print the epoch's losses and seconds, and append them to a CSV file.
 
-    def __init__(self) -> None:
+    Args:
+        best: Knows the best validation loss, also of a run that goes on.
+        path: CSV file, one row per epoch; rows of epochs that are run again are replaced.
+    """
+
+    def __init__(self, best: ModelCheckpoint, path: Path) -> None:
+        self.best = best
+        self.path = path
         self.bar: tqdm | None = None
         self.since = 0.0
-        self.best = float("inf")
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Open the bar."""
+        """Open the bar, and forget the rows of epochs that are to come."""
         steps = int(trainer.estimated_stepping_batches)
         self.bar = tqdm(
             total=steps, initial=trainer.global_step, disable=not sys.stderr.isatty(), unit="step", mininterval=0.5
         )
+        self.since = time.perf_counter()
+        kept = []
+        if self.path.exists():
+            with self.path.open(newline="") as file:
+                kept = [row for row in csv.DictReader(file) if int(row["epoch"]) <= trainer.current_epoch]
+        with self.path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(kept)
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Start the epoch's clock."""
@@ -37,16 +57,18 @@ class Progress(Callback):
             self.bar.update()
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Print the epoch's line; its validation has run already, and the module's own hook comes after this one."""
-        val = float(trainer.callback_metrics.get("val_loss", float("nan")))
-        mark = " *" if val < self.best else ""
-        self.best = min(self.best, val)
-        line = (
+        """Print and keep the epoch; its validation has run already, and the module's own hook comes after this one."""
+        scores = {name: float(trainer.callback_metrics[name]) for name in ("val_loss", "val_mse", "val_mae")}
+        best = self.best.best_model_score
+        mark = " *" if best is None or scores["val_loss"] <= float(best) else ""
+        seconds = time.perf_counter() - self.since
+        row = {"epoch": trainer.current_epoch + 1, "train_loss": module.train_loss, **scores, "lr": module.epoch_lr}
+        with self.path.open("a", newline="") as file:
+            csv.DictWriter(file, COLUMNS).writerow({**row, "seconds": round(seconds, 1)})
+        tqdm.write(
             f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  train {module.train_loss:.4f}  "
-            f"val {val:.4f}{mark}  lr {module.epoch_lr:.2g}  "
-            f"{time.perf_counter() - self.since:.1f} s"
+            f"val {scores['val_loss']:.4f}{mark}  lr {module.epoch_lr:.2g}  {seconds:.1f} s"
         )
-        tqdm.write(line)
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Close the bar."""
