@@ -268,3 +268,85 @@ def test_weights_of_the_authors_are_imported_and_scored(shared: Path, tmp_path: 
     arguments[-1] = "other"
     assert "projector.bias" in refused(*arguments, *given, cwd=tmp_path)
     assert not (tmp_path / "other").exists()
+
+
+def european(path: Path, frame: pd.DataFrame) -> Path:
+    written = frame.assign(**{frame.columns[0]: pd.to_datetime(frame.iloc[:, 0]).dt.strftime("%d/%m/%Y %H:%M")})
+    written.to_csv(path, sep=";", decimal=",")  # with pandas' own index in front
+    return path
+
+
+def test_a_european_table_is_read_as_it_is_meant(tmp_path: Path, frame: pd.DataFrame):
+    from tsattn.data.tables import read_table
+
+    path = european(tmp_path / "t.csv", frame)
+    found = read_table(path, time_format="%d/%m/%Y %H:%M", decimal=",")
+    assert list(found["variate"].values) == list(frame.columns[1:])
+    assert found["values"].values == pytest.approx(frame.iloc[:, 1:].to_numpy().T)
+    assert found.attrs["frequency"] == "h"
+    assert "--data.time_format" in refused(*FIT, "--data.table", path, "--data.timestamp", "date", cwd=tmp_path)
+
+
+def test_resampling_that_leaves_mostly_holes_is_refused(tmp_path: Path, frame: pd.DataFrame):
+    short = frame[:288].assign(**{frame.columns[0]: pd.date_range("2023-01-01", periods=288, freq="h")})
+    short[frame.columns[0]] = short[frame.columns[0]].dt.strftime("%d/%m/%Y %H:%M")  # twelve days, read as months
+    path = write(tmp_path / "t.csv", short)
+    message = refused(*FIT, "--data.table", path, "--data.resample", "1h", cwd=tmp_path)
+    assert "--data.time_format" in message
+
+
+def test_a_column_without_training_values_is_named_before_training(tmp_path: Path, frame: pd.DataFrame):
+    frame[frame.columns[2]] = np.nan
+    message = refused(*FIT, "--data.table", write(tmp_path / "t.csv", frame), cwd=tmp_path)
+    assert frame.columns[2] in message
+    assert "--data.exclude" in message
+
+
+def test_a_column_that_ends_before_the_test_has_no_score_of_its_own(tmp_path: Path, frame: pd.DataFrame):
+    frame.loc[1100:, frame.columns[2]] = np.nan
+    path = write(tmp_path / "t.csv", frame)
+    done = tsattn(*FIT, "--data.table", path, "--run_dir", "r", "--trainer.max_epochs=1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "r/metrics.json").read_text())
+    assert report["per_target"][frame.columns[2]]["mse"] is None
+    assert np.isfinite(report["mse"])
+
+
+def test_a_run_table_with_other_columns_can_be_forecast_from(tmp_path: Path, run: Path, frame: pd.DataFrame):
+    path = write(tmp_path / "t.csv", frame.assign(notes="windy"))
+    done = tsattn("forecast", "--checkpoint", run, "--table", path, "--out", "f.csv", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_forecast_does_not_replace_its_table(tmp_path: Path, run: Path, table: Path):
+    path = shutil.copy(table, tmp_path / "t.csv")
+    arguments = ["forecast", "--checkpoint", run, "--table", path, "--out", path, "--overwrite"]
+    assert "the table itself" in refused(*arguments, cwd=tmp_path)
+    assert path.read_bytes() == table.read_bytes()
+
+
+def test_options_override_configurations_wherever_they_stand(tmp_path: Path, table: Path):
+    done = tsattn(
+        "fit", "--data.table", table, *SMALL, "-c", "forecast/itransformer.yaml", "--run_dir", "r",
+        "--trainer.limit_train_batches=2", "--trainer.limit_test_batches=2", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "horizon: 12" in (tmp_path / "r/config.yaml").read_text()
+    assert "256 of 289 windows" in done.stdout
+    assert "limit_test_batches: null" in (tmp_path / "r/config.yaml").read_text()
+
+
+def test_a_run_goes_on_only_as_itself(tmp_path: Path, run: Path, frame: pd.DataFrame):
+    folder = tmp_path / "moved"
+    shutil.copytree(run, folder)
+    again = ["fit", "--run_dir", folder, "--ckpt_path", "last", "--trainer.max_epochs=3"]
+    assert "lr was 0.001 and is 0.5" in refused(*again, "--model.lr=0.5", cwd=tmp_path)
+    other = write(tmp_path / "t.csv", frame.assign(**{frame.columns[1]: 2 * frame.iloc[:, 1]}))
+    assert "fingerprint" in refused(*again, "--data.table", other, cwd=tmp_path)
+    assert "raise that" in refused(*again[:-1], "--trainer.max_epochs=1", cwd=tmp_path)
+    done = tsattn(*again, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    epochs = pd.read_csv(folder / "metrics.csv")
+    assert epochs["epoch"].tolist() == [1, 2, 3]
+    report = json.loads((folder / "metrics.json").read_text())
+    assert epochs["val_loss"].idxmin() + 1 == report["best_epoch"]

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-import yaml
 
 from tsattn import checkpoint, shipped
 from tsattn.data import fetch
@@ -13,25 +12,9 @@ MODELS = sorted(path.name for path in (ROOT / "configs/forecast").glob("*.yaml")
 ROWS = [name.removeprefix("paper/") for name in shipped.names() if name.startswith("paper/")]
 
 
-def merged(names: list[str]) -> dict:
-    result: dict = {}
-
-    def merge(into: dict, new: dict) -> None:
-        for key, value in new.items():
-            if isinstance(value, dict) and isinstance(into.get(key), dict):
-                merge(into[key], value)
-            else:
-                into[key] = value
-
-    for name in names:
-        for part in shipped.resolve(name):
-            merge(result, yaml.safe_load(Path(part).read_text() if "\n" not in part else part))
-    return result
-
-
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_file_names_a_network_of_ours(name: str):
-    network = merged([f"forecast/{name}"])["model"]["init_args"]["network"]
+    network = shipped.merged(f"forecast/{name}")["model"]["init_args"]["network"]
     if "timexer" in name:
         network["init_args"]["variates"] = 7
     assert checkpoint.build(network).recipe["class_path"] == network["class_path"]
@@ -41,14 +24,14 @@ def test_every_data_file_names_a_set_of_the_registry():
     files = sorted(path.stem for path in (ROOT / "configs/data").glob("*.yaml"))
     assert files == sorted(fetch.names())
     for name in files:
-        assert merged([f"data/{name}.yaml"])["data"]["init_args"]["dataset"] == name
+        assert shipped.merged(f"data/{name}.yaml")["data"]["init_args"]["dataset"] == name
 
 
 @pytest.mark.parametrize("name", ROWS)
 def test_a_published_setting_only_sets_arguments_that_its_network_has(name: str):
     import inspect
 
-    config = merged([f"paper/{name}"])
+    config = shipped.merged(f"paper/{name}")
     network = config["model"]["init_args"]["network"]
     module, _, class_name = network["class_path"].rpartition(".")
     signature = inspect.signature(getattr(__import__(module, fromlist=["x"]), class_name).__init__)

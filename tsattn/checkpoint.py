@@ -80,6 +80,8 @@ def load(path: str | Path) -> Loaded:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"No checkpoint at {path}. Trained runs keep theirs in runs/<run>/best.ckpt.")
+    if path.is_dir() and not (path / "config.json").exists() and (path / "best.ckpt").exists():
+        path = path / "best.ckpt"  # a run folder
     if path.is_dir():
         entry, weights = _read_folder(path)
     else:

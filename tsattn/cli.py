@@ -111,8 +111,9 @@ def plain(message: str) -> str:
 
     jsonargparse wraps what went wrong into the alternatives it tried and prints the whole configuration.
     """
-    noise = r"(Does not validate|Subtypes:|Errors:|Expected a <class 'NoneType'>|Given value|Call to compute_fn)"
+    noise = r"(Does not validate|Subtypes:|Errors:|Expected a <class 'NoneType'>|Given value)"
     lines = [line.strip().removeprefix("- ") for line in message.splitlines()]
+    message = re.sub(r"Call to compute_fn of link '[^']*' with args \(.*?\) failed: ", "", message, flags=re.DOTALL)
     where = re.findall(r"Problem with given class_path '(?:\w+\.)*(\w+)'", message)
     told = [line for line in lines if line and not re.match(rf"{noise}|Problem with given class_path|Parser key", line)]
     keys = re.findall(r'Parser key "([^"]+)"', message)
@@ -145,6 +146,8 @@ def forecast(
     plot: Path | None = None,
     format: str = "long",
     timestamp: str | None = None,
+    time_format: str | None = None,
+    decimal: str = ".",
     variate_column: str | None = None,
     value_column: str | None = None,
     resample: str | None = None,
@@ -160,6 +163,8 @@ def forecast(
         plot: Picture to write (.png, .pdf, .svg).
         format: `long` (timestamp, target_name, predictions) or `wide` (one column per target).
         timestamp: Name of the time column, if it is not found by itself.
+        time_format: How times are written, as in strptime ("%d/%m/%Y %H:%M").
+        decimal: What stands before the decimals in a text file.
         variate_column: Of a long table, the column that names the variate.
         value_column: Of a long table, the column that holds the values.
         resample: Bring the rows to this step first, by the mean ("1h").
@@ -174,6 +179,8 @@ def forecast(
         raise ValueError(f"--format is {format!r}, expected long or wide.")
     for path in filter(None, (out, plot)):
         files.refuse_existing(path, overwrite)
+        if path.resolve() == table.resolve():
+            raise ValueError(f"{path} is the table itself, which a forecast would replace: choose another --out.")
     if plot is not None and plot.suffix not in (".png", ".pdf", ".svg"):
         raise ValueError(f"--plot is {plot}, expected a name that ends in .png, .pdf or .svg.")
     forecaster = Forecaster.from_pretrained(checkpoint)
@@ -181,6 +188,8 @@ def forecast(
         dataset = read_table(
             table,
             timestamp=timestamp,
+            time_format=time_format,
+            decimal=decimal,
             variate_column=variate_column,
             value_column=value_column,
             columns=forecaster.spec.variates,

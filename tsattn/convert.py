@@ -58,7 +58,13 @@ def convert(source: str, state: dict[str, Tensor], **given: Any) -> Converted:
     conversion = translate(source, state, **given)
     module, _, name = conversion.class_path.rpartition(".")
     network = getattr(importlib.import_module(module), name)(**conversion.init_args)
-    network.load_state_dict(conversion.state, strict=True)
+    try:
+        network.load_state_dict(conversion.state, strict=True)
+    except RuntimeError as problem:
+        raise ValueError(
+            f"The weights do not fit {name}({', '.join(f'{k}={v!r}' for k, v in conversion.init_args.items())}); "
+            f"check what was given by hand: {', '.join(f'{k}={v!r}' for k, v in given.items())}."
+        ) from problem
     return Converted(network.eval(), conversion.report)
 
 

@@ -1,5 +1,6 @@
 """Load a checkpoint and answer with a labelled forecast: a table in, a table out, in the table's own units."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from tsattn import checkpoint
 from tsattn.contracts import ForecastNetwork, TableSpec
 from tsattn.data.calendar import calendar_features, future_times
 from tsattn.data.tables import fill_missing, from_frame
+
+log = logging.getLogger(__name__)
 
 
 class Forecaster:
@@ -100,6 +103,13 @@ class Forecaster:
         if self.spec.marks:
             whole = pd.DatetimeIndex(times.append(ahead))
             known = torch.as_tensor(calendar_features(whole, self.spec.marks))[None]
+        for name, row in zip(self.spec.variates, window.isnan(), strict=True):
+            if row.all():
+                log.warning(
+                    "%s has no value in the %d rows that are read; what is forecast from it means little.",
+                    name,
+                    len(row),
+                )
         forecast = self.predict(window[None], known)[0].cpu().numpy()
         return pd.DataFrame(
             {

@@ -41,6 +41,7 @@ def expand(args: list[str]) -> list[str]:
     Raises:
         FileNotFoundError: For a name that is neither, with the nearest shipped one.
     """
+    configs: list[str] = []  # in front, so that every option overrides them wherever it stands
     expanded: list[str] = []
     rest = iter(args)
     for argument in rest:
@@ -50,8 +51,8 @@ def expand(args: list[str]) -> list[str]:
             continue
         value = value if equals else next(rest, "")
         for config in resolve(value):
-            expanded += ["--config", config]
-    return expanded
+            configs += ["--config", config]
+    return configs + expanded
 
 
 def resolve(name: str) -> list[str]:
@@ -120,9 +121,25 @@ def overview() -> str:
 
 
 def show(name: str) -> str:
-    """Return the text of one configuration; of a paper's row, its three parts."""
-    parts = [Path(part).read_text() if "\n" not in part else part for part in resolve(name)]
-    return "\n".join(part.rstrip() for part in parts)
+    """Return the text of one configuration; of a paper's row, what its three parts come to."""
+    parts = resolve(name)
+    if len(parts) == 1:
+        return Path(parts[0]).read_text().rstrip()
+    return f"# {name}\n{_to_yaml(merged(name))}".rstrip()
+
+
+def merged(name: str) -> dict[str, Any]:
+    """Return one configuration as a nested dictionary, later parts over earlier ones."""
+    import yaml
+
+    def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+        both = {k: merge(below[k], v) if isinstance(v, dict) and k in below else v for k, v in above.items()}
+        return {**below, **both}
+
+    result: dict[str, Any] = {}
+    for part in resolve(name):
+        result = merge(result, yaml.safe_load(Path(part).read_text() if "\n" not in part else part))
+    return result
 
 
 @cache

@@ -234,7 +234,14 @@ def find_checkpoint(asked: str, run_dir: Path | None = None) -> Path:
 def fit(args: list[str]) -> None:
     """Run `tsattn fit`."""
     quiet()
-    cli = TrainCLI("fit", args)
+    cli = TrainCLI("fit", with_config_of_checkpoint(args, "fit"))
+    if cli.resume is not None:
+        done = files.read_lightning(cli.resume)["epoch"] + 1
+        if done > (cli.trainer.max_epochs or done):
+            raise ValueError(
+                f"{cli.resume} has {done} epochs behind it, expected fewer than --trainer.max_epochs "
+                f"{cli.trainer.max_epochs}: raise that."
+            )
     for part in ("val", *(["test"] if cli.config.test else [])):
         if not cli.datamodule.window_counts[part]:
             option = "" if part == "val" else ", or leave the test out by --test false"
@@ -244,25 +251,38 @@ def fit(args: list[str]) -> None:
     if cli.resume is None or not (cli.run_dir / "config.yaml").exists():
         config = cli.config.clone()
         config.run_dir, config.ckpt_path, config.overwrite = None, None, False  # of this call, not of the run
+        config.trainer.limit_val_batches = config.trainer.limit_test_batches = None
         cli.parser.save(config, cli.run_dir / "config.yaml", skip_none=False, overwrite=True)
     started = time.perf_counter()
-    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.resume, weights_only=True)
+    try:
+        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.resume, weights_only=True)
+    except SystemExit:  # Lightning's answer to Ctrl-C
+        print(f"\ninterrupted; continue with: tsattn fit --run_dir {cli.run_dir} --ckpt_path last")
+        sys.exit(130)
     seconds = time.perf_counter() - started
     best = cli.run_dir / "best.ckpt"
-    print(f"best checkpoint: {best} (val_loss {float(cli.best.best_model_score or float('nan')):.4f})")
+    best_epoch = files.read_lightning(best)["epoch"] + 1
+    epochs = cli.trainer.current_epoch
+    if epochs < (cli.trainer.max_epochs or epochs):
+        print(f"stopped early: val_loss has not fallen for {cli.config.patience} epochs")
+    print(f"best checkpoint: {best} (epoch {best_epoch}, val_loss {float(cli.best.best_model_score or math.nan):.4f})")
     if not cli.config.test:
         print(f"test it with: tsattn test --ckpt_path {best}")
         return
     cli.trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=best, weights_only=True, verbose=False)
-    about = {"checkpoint": str(best), "epochs_run": cli.trainer.current_epoch, "train_seconds": round(seconds, 1)}
+    about = {
+        "checkpoint": str(best),
+        "best_epoch": best_epoch,
+        "epochs_run": epochs,
+        "train_seconds": round(seconds, 1),
+    }
     write_scores(cli, "test", cli.run_dir / "metrics.json", about)
 
 
 def evaluate(command: str, args: list[str]) -> None:
     """Run `tsattn test` or `tsattn validate`; without `-c`, the configuration beside the checkpoint is taken."""
     quiet()
-    args = with_config_of_checkpoint(args)
-    cli = TrainCLI(command, args)
+    cli = TrainCLI(command, with_config_of_checkpoint(args, command))
     path = find_checkpoint(cli.config.ckpt_path) if cli.config.ckpt_path is not None else None
     if path is None and cli.config.model.init_args.get("weights") is None:
         raise ValueError(f"tsattn {command} needs --ckpt_path (a trained run) or --model.weights (imported weights).")
@@ -275,18 +295,32 @@ def evaluate(command: str, args: list[str]) -> None:
     write_scores(cli, split, cli.config.out, about)
 
 
-def with_config_of_checkpoint(args: list[str]) -> list[str]:
-    """Put the `config.yaml` beside `--ckpt_path` in front if no configuration was given."""
-    if any(a in ("-c", "--config") or a.startswith("--config=") for a in args):
+def with_config_of_checkpoint(args: list[str], command: str) -> list[str]:
+    """Put the `config.yaml` beside `--ckpt_path` in front if no configuration was given.
+
+    Raises:
+        FileNotFoundError: If there is no such checkpoint, or no configuration at all.
+        ValueError: If the checkpoint is damaged or not ours.
+    """
+    if any(a == "--config" or a.startswith("--config=") for a in args) or {"-h", "--help"} & set(args):
         return args
-    for index, argument in enumerate(args):
-        name, _, value = argument.partition("=")
-        if name == "--ckpt_path":
-            asked = value or (args[index + 1] if index + 1 < len(args) else "")
-            config = find_checkpoint(asked).parent / "config.yaml"
-            if config.exists():
-                return ["--config", str(config), *args]
-    return args
+    given: dict[str, str] = {}
+    for argument, follower in zip(args, [*args[1:], ""], strict=True):
+        name, equals, value = argument.partition("=")
+        given[name] = value if equals else follower
+    asked, run_dir = given.get("--ckpt_path"), given.get("--run_dir")
+    if asked is None and ("--model" in given or "--model.class_path" in given):
+        return args
+    if asked is None:
+        raise FileNotFoundError(
+            f"No configuration was given: begin with tsattn {command} -c forecast/itransformer.yaml."
+        )
+    path = find_checkpoint(asked, Path(run_dir) if run_dir else None)
+    files.load(path)
+    config = (path if path.is_dir() else path.parent) / "config.yaml"
+    if not config.exists():
+        raise FileNotFoundError(f"There is no config.yaml beside {path}: pass the run's configuration by -c.")
+    return ["--config", str(config), *args]
 
 
 def describe(cli: TrainCLI) -> str:
@@ -308,6 +342,8 @@ def score(task: ForecastTask, data: TableData, split: Literal["val", "test"]) ->
     errors = task.errors
     naive: dict[str, ForecastErrors] = {}
     for future, forecasts in data.naive_forecasts(split, spec=spec):
+        if naive and all(int(e.windows) >= int(errors.windows) for e in naive.values()):
+            break  # --trainer.limit_test_batches: the same windows, not more
         for name, forecast in forecasts.items():
             naive.setdefault(name, ForecastErrors(spec.targets)).update(forecast, future)
     per_target = {name: values.tolist() for name, values in errors.per_target(scale).items()}
@@ -363,6 +399,8 @@ def write_scores(cli: TrainCLI, split: Literal["val", "test"], path: Path | None
         cells = [row["mse"], row["mae"], units["mse"], units["mae"]]
         mse, mae, mse_units, mae_units = (math.nan if cell is None else cell for cell in cells)
         print(f"{name:16}{mse:>10.4f}{mae:>10.4f}{mse_units:>14.5g}{mae_units:>14.5g}")
+    if len(scores["per_target"]) > 1:
+        print("(units: means over all targets, whatever their units; metrics.json has each target alone)")
     if path is not None:
         print(f"written to {path}")
 

@@ -300,18 +300,20 @@ def test_a_complete_table_carries_no_mask(wide: pd.DataFrame):
     assert next(iter(TableData.from_frame(wide, context=10, horizon=5).train_dataloader())).observed is None
 
 
-def test_constant_and_empty_columns_are_warned_of_and_stay_finite(caplog: pytest.LogCaptureFixture, wide: pd.DataFrame):
-    wide["a"], wide["c"] = 0.1, np.nan
+def test_a_constant_column_is_warned_of_and_stays_finite(caplog: pytest.LogCaptureFixture, wide: pd.DataFrame):
+    wide["a"] = 0.1
     data = TableData.from_frame(wide, context=10, horizon=5)
     data.setup()
     assert "'a' is constant" in caplog.text
-    assert "'c' has no value" in caplog.text
-    assert data.spec.scale[1:] == (1.0, 1.0)
-    values = data.windows().values
-    assert values[1].abs().max() < 1e-6
-    assert not values.isinf().any()
-    with pytest.raises(ValueError, match=r"'c' of DataFrame has no value at all.*--data\.exclude 'c'"):
-        TableData.from_frame(wide, context=10, horizon=5, fill="linear").prepare()
+    assert data.spec.scale[1] == 1.0
+    assert data.windows().values[1].abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("first", [140, 200])  # after the training rows, or never
+def test_a_column_without_training_values_is_refused(wide: pd.DataFrame, first: int):
+    wide["c"] = wide["c"].where(np.arange(200) >= first)
+    with pytest.raises(ValueError, match=r"'c' has no value in the 140 training rows.*--data\.exclude 'c'"):
+        TableData.from_frame(wide, context=10, horizon=5).prepare()
 
 
 # Baselines -------------------------------------------------------------------------------------------------------

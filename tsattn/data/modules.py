@@ -39,6 +39,8 @@ class TableData(lightning.LightningDataModule):
         table: Path of your own table, instead of `dataset`: .csv, .csv.gz, .txt, .npz or .parquet, wide or long.
         root: The only folder in which the benchmark is looked for; None: TSATTN_DATA, ./data, the cache.
         timestamp: Column with the times; None: found; "none": rows are equally spaced and have no times.
+        time_format: How times are written, as in strptime ("%d/%m/%Y %H:%M"); None: ISO 8601, else month before day.
+        decimal: What stands before the decimals in a text file.
         variate_column: Of a long table: the column that says which variate a row is of.
         value_column: Of a long table: the column with the values.
         exclude: Columns that are left out.
@@ -73,6 +75,8 @@ class TableData(lightning.LightningDataModule):
         table: str | Path | None = None,
         root: str | Path | None = None,
         timestamp: str | None = None,
+        time_format: str | None = None,
+        decimal: str = ".",
         variate_column: str | None = None,
         value_column: str | None = None,
         exclude: str | list[str] | None = None,
@@ -113,6 +117,8 @@ class TableData(lightning.LightningDataModule):
         self.table = table
         self.root = root
         self.timestamp = timestamp
+        self.time_format = time_format
+        self.decimal = decimal
         self.variate_column = variate_column
         self.value_column = value_column
         self.exclude = exclude
@@ -176,17 +182,12 @@ class TableData(lightning.LightningDataModule):
             self._season(table.attrs["frequency"]),
             self._fill,
         )
-        empty = [name for name, row in zip(order, values, strict=True) if np.isnan(row).all()]
-        if empty and self._fill != "none":
-            raise ValueError(
-                f"Column {empty[0]!r} of {table.attrs['source']} has no value at all, expected some to fill the "
-                f"missing ones from; leave it out by `--data.exclude {empty[0]!r}`."
-            )
         self._table, self._targets, self._parts, self._spec = table, targets, parts, spec
 
     def _read(self) -> xr.Dataset:
         options: dict[str, Any] = {
             "timestamp": self.timestamp,
+            "time_format": self.time_format,
             "variate_column": self.variate_column,
             "value_column": self.value_column,
             "exclude": self.exclude or (),
@@ -197,7 +198,7 @@ class TableData(lightning.LightningDataModule):
             return tables.from_frame(self._frame, **options)
         if self.benchmark is None:
             assert self.table is not None
-            table = tables.read_table(self.table, **options)
+            table = tables.read_table(self.table, decimal=self.decimal, **options)
             self._recognise(Path(self.table), table)
             return table
         path = fetch.find(self.benchmark.name, self.root)
@@ -358,7 +359,7 @@ class TableData(lightning.LightningDataModule):
         )
 
     def __str__(self) -> str:
-        return self.summary
+        return self.summary if self._table is not None else type(self).__name__
 
     @property
     def _eval_batch(self) -> int:
@@ -412,7 +413,10 @@ class TableData(lightning.LightningDataModule):
                 f"exogenous columns {list(own.variates[own.targets :])}; set `--data.target` and `--data.exogenous`."
             )
         if spec.frequency != own.frequency:
-            log.warning('The model was trained at the step "%s", the table has "%s".', spec.frequency, own.frequency)
+            raise ValueError(
+                f"The model was trained at the step {spec.frequency or 'unknown'}, the table has "
+                f"{own.frequency or 'unknown'}; bring it there by `--data.resample {spec.frequency}`."
+            )
         table = self.dataset_
         values = spec.standardise(torch.from_numpy(np.require(table["values"].values, requirements="W")))
         observed = truth = None
@@ -587,9 +591,13 @@ def _fit(
     for name, row in zip(variates, train, strict=True):  # one variate at a time: no copy of the table
         seen = row[~np.isnan(row)]
         middle, spread = (float(seen.mean()), float(seen.std())) if len(seen) else (0.0, 0.0)
+        if not len(seen):
+            raise ValueError(
+                f"Column {name!r} has no value in the {train.shape[1]} training rows, expected some to learn from; "
+                f"leave it out by `--data.exclude {name!r}`, or move the borders by `--data.split`."
+            )
         if spread <= 10 * np.finfo(np.float64).eps * abs(middle):
-            what = "is constant" if len(seen) else "has no value"
-            log.warning("Column %r %s in the training rows; its scale is set to 1.", name, what)
+            log.warning("Column %r is constant in the training rows; its scale is set to 1.", name)
             spread = 1.0
         mean.append(middle)
         scale.append(spread)

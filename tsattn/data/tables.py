@@ -32,6 +32,7 @@ def read_table(
     path: str | Path,
     *,
     timestamp: str | None = None,
+    time_format: str | None = None,
     variate_column: str | None = None,
     value_column: str | None = None,
     columns: Sequence[str] | None = None,
@@ -39,6 +40,7 @@ def read_table(
     resample: str | None = None,
     drop_duplicates: bool = False,
     clock: Clock = "strict",
+    decimal: str = ".",
 ) -> xr.Dataset:
     """Read a table from `.csv`, `.csv.gz`, `.txt`, `.txt.gz`, `.npz` or `.parquet`.
 
@@ -48,6 +50,7 @@ def read_table(
     Args:
         path: The file.
         timestamp: Column with the times; None: found; "none": the rows have no clock.
+        time_format: How times are written, as in strptime ("%d/%m/%Y %H:%M"); None: ISO 8601, else month before day.
         variate_column: Of a long table, the column that says which variate a row is of.
         value_column: Of a long table, the column with the values.
         columns: Of a wide table, the only columns to read beside the times, if it has all of them.
@@ -56,6 +59,7 @@ def read_table(
         drop_duplicates: Keep the first of several rows with the same time.
         clock: "strict": the times must be equally spaced. "ignore": rows are taken as equally spaced whatever the
             times say, which is what the papers do with the benchmark files whose clocks are broken.
+        decimal: What stands before the decimals in a text file, "." or ",".
 
     Returns:
         Dataset with `values` (variate, time), float64, NaN where missing; the coordinates `variate` (names in the
@@ -70,10 +74,11 @@ def read_table(
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path.absolute()} does not exist, expected a table; check `--data.table`.")
-    frame, has_clock = _read_frame(path)
+    frame, has_clock = _read_frame(path, decimal)
     return from_frame(
         frame,
         timestamp=timestamp if has_clock else "none",
+        time_format=time_format,
         variate_column=variate_column,
         value_column=value_column,
         columns=columns,
@@ -89,6 +94,7 @@ def from_frame(
     frame: pd.DataFrame,
     *,
     timestamp: str | None = None,
+    time_format: str | None = None,
     variate_column: str | None = None,
     value_column: str | None = None,
     columns: Sequence[str] | None = None,
@@ -103,6 +109,7 @@ def from_frame(
     Args:
         frame: Wide (one column per variate; a time column or a DatetimeIndex) or long (one row per time and variate).
         timestamp: As in `read_table`.
+        time_format: As in `read_table`.
         variate_column: As in `read_table`.
         value_column: As in `read_table`.
         columns: As in `read_table`.
@@ -127,7 +134,7 @@ def from_frame(
         )
     frame = frame.drop(columns=excluded)
 
-    times, clock_name, frame = _take_clock(frame, timestamp, source)
+    times, clock_name, frame = _take_clock(frame, timestamp, time_format, source)
     if columns is not None and set(columns) <= set(frame.columns):
         frame = frame[list(columns)]
     long = _long_columns(frame, times, variate_column, value_column, source)
@@ -201,14 +208,14 @@ def fill_missing(values: xr.DataArray, fill: Fill) -> xr.DataArray:
 # Reading ---------------------------------------------------------------------------------------------------------
 
 
-def _read_frame(path: Path) -> tuple[pd.DataFrame, bool]:
+def _read_frame(path: Path, decimal: str) -> tuple[pd.DataFrame, bool]:
     """Read a file into a frame; the flag says whether a clock may be expected in it."""
     name = path.name.lower()
-    if name.endswith((".csv", ".csv.gz")):
-        return _read_text(path, headerless=False), True
+    if name.endswith((".csv", ".csv.gz", ".tsv", ".tsv.gz")):
+        return _read_text(path, False, decimal), True
     if name.endswith((".txt", ".txt.gz")):
         headerless = _is_numbers(_first_line(path))
-        return _read_text(path, headerless), not headerless
+        return _read_text(path, headerless, decimal), not headerless
     if name.endswith(".npz"):
         try:
             with np.load(path, allow_pickle=False) as archive:
@@ -224,18 +231,21 @@ def _read_frame(path: Path) -> tuple[pd.DataFrame, bool]:
         return pd.DataFrame(data.astype(np.float64)), False
     if name.endswith(".parquet"):
         return pd.read_parquet(path), True
-    raise ValueError(f"{path} has an unknown ending, expected .csv, .csv.gz, .txt, .txt.gz, .npz or .parquet.")
+    raise ValueError(
+        f"{path} has an unknown ending, expected .csv, .tsv or .txt (or these with .gz), .npz or .parquet."
+    )
 
 
-def _read_text(path: Path, headerless: bool) -> pd.DataFrame:
+def _read_text(path: Path, headerless: bool, decimal: str) -> pd.DataFrame:
     first = _first_line(path)
     if not first.strip():
         raise ValueError(f"{path} is empty or begins with an empty line, expected a header.")
     separator = max(",;\t", key=first.count)
     try:
-        return pd.read_csv(
+        frame = pd.read_csv(
             path,
             sep=separator,
+            decimal=decimal,
             header=None if headerless else 0,
             encoding="utf-8-sig",
             encoding_errors="replace",  # old weather headers hold a degree sign in latin-1
@@ -247,6 +257,11 @@ def _read_text(path: Path, headerless: bool) -> pd.DataFrame:
             f"{path} cannot be read as a table ({str(error).strip()}), expected the same number of fields in every "
             "line of a complete file."
         ) from error
+    index = frame.columns[0]
+    if index == "Unnamed: 0" and (frame[index] == np.arange(len(frame))).all():
+        log.warning("%s: the first column has no name and counts the rows; it is left out.", path)
+        return frame.drop(columns=index)
+    return frame
 
 
 def _first_line(path: Path) -> str:
@@ -278,7 +293,7 @@ def _with_plain_names(frame: pd.DataFrame, source: str) -> pd.DataFrame:
 
 
 def _take_clock(
-    frame: pd.DataFrame, timestamp: str | None, source: str
+    frame: pd.DataFrame, timestamp: str | None, time_format: str | None, source: str
 ) -> tuple[pd.DatetimeIndex | None, str, pd.DataFrame]:
     """Find the times; return them, the name of their column, and the frame without it."""
     if timestamp == "none":
@@ -293,22 +308,23 @@ def _take_clock(
                 "check `--data.timestamp`."
             )
         name = timestamp
-        times = _as_times(frame[name])
+        times = _as_times(frame[name], time_format)
         if times is None:
             bad = _first_unparsable(frame[name])
             raise ValueError(
                 f"Column {name!r} of {source} holds {frame[name].iloc[bad]!r} in data row {bad + 1}, expected a time; "
-                "name another column by `--data.timestamp`."
+                "name another column by `--data.timestamp`, or say how times are written by `--data.time_format "
+                "'%d/%m/%Y %H:%M'`."
             )
         return times, name, frame.drop(columns=name)
 
     candidates = [c for n in _CLOCK_NAMES for c in frame.columns if c.lower() == n]
     others = [c for c in frame.columns if c not in candidates and not pd.api.types.is_numeric_dtype(frame[c].dtype)]
     for name in candidates:
-        times = _as_times(frame[name])
+        times = _as_times(frame[name], time_format)
         if times is not None:
             return times, name, frame.drop(columns=name)
-    found = {name: times for name in others if (times := _as_times(frame[name])) is not None}
+    found = {name: times for name in others if (times := _as_times(frame[name], time_format)) is not None}
     if len(found) == 1:
         [(name, times)] = found.items()
         return times, name, frame.drop(columns=name)
@@ -319,7 +335,7 @@ def _take_clock(
     )
 
 
-def _as_times(column: pd.Series) -> pd.DatetimeIndex | None:
+def _as_times(column: pd.Series, time_format: str | None = None) -> pd.DatetimeIndex | None:
     """Parse a column as times; None if any of it is not a time."""
     if isinstance(column.dtype, pd.PeriodDtype):
         return pd.DatetimeIndex(column.dt.to_timestamp())
@@ -329,6 +345,9 @@ def _as_times(column: pd.Series) -> pd.DatetimeIndex | None:
         return None  # years, row numbers, Unix time: only a person knows
     if not len(column):
         return None
+    if time_format is not None:
+        times = pd.to_datetime(column, format=time_format, errors="coerce")
+        return None if times.isna().any() else pd.DatetimeIndex(times)
     first = str(column.iloc[0]).strip()
     if first.replace(".", "").isdigit() and len(first) < 8:
         return None  # "17" is a number written as text, though it could be read as a day
@@ -485,6 +504,12 @@ def _mend_clock(
             raise ValueError(
                 f"Resampling {source} to {resample!r} failed ({error}), expected a step such as 1h."
             ) from error
+        filled = int(binned.notna().any(axis=1).sum())
+        if 2 * filled < len(binned):
+            raise ValueError(
+                f"Resampling {source} to {resample} makes {len(binned)} rows, {filled} of them not empty, expected "
+                "at least half. Are the times read right (day before month? `--data.time_format '%d/%m/%Y %H:%M'`)?"
+            )
         log.info("%s: %d rows averaged into %d of %s.", source, len(times), len(binned), resample)
         times, matrix, rows = pd.DatetimeIndex(binned.index), binned.to_numpy(), None
     return times, matrix, rows
