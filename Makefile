@@ -28,7 +28,7 @@ demo: install
 	rm -rf runs/demo
 	$(BIN)/tsattn data simulate --out runs/demo/table.csv
 	$(BIN)/tsattn fit -c forecast/itransformer.yaml --data.table runs/demo/table.csv --run_dir runs/demo/run \
-		--model.network.d_model 64 --model.network.d_ff 64 --model.lr 0.001 --trainer.max_epochs 5
+		--model.network.horizon 24 --model.network.d_model 32 --model.network.d_ff 32 --model.lr 0.001 --trainer.max_epochs 5
 	$(BIN)/tsattn forecast --checkpoint runs/demo/run/best.ckpt --table runs/demo/table.csv \
 		--out runs/demo/forecast.csv --plot runs/demo/forecast.png
 
