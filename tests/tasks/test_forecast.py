@@ -6,16 +6,22 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
+import lightning as L
+import pandas as pd
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from support import ROOT, SMALL, tsattn
 
 from tsattn import checkpoint
 from tsattn.contracts import Batch
+from tsattn.data.modules import TableData
 from tsattn.models.itransformer import ITransformer
 from tsattn.tasks.forecast import ForecastTask, epoch_factors, expect_same_recipe
+from tsattn.train import WholeFileIO
 
 
 def small(**changes: object) -> ITransformer:
@@ -118,7 +124,7 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 def test_killed_and_resumed_equals_uninterrupted(table: Path, tmp_path: Path):
     arguments = [
         "fit", "-c", "forecast/itransformer.yaml", "--data.table", str(table), "--test", "false",
-        *SMALL, "--trainer.max_epochs=6",
+        *SMALL, "--trainer.max_epochs=12", "--patience=100",
     ]  # fmt: skip
     whole = tsattn(*arguments, "--run_dir", "whole", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
@@ -132,11 +138,11 @@ def test_killed_and_resumed_equals_uninterrupted(table: Path, tmp_path: Path):
     deadline = time.monotonic() + 60
     while not last.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
-    time.sleep(0.15)  # into a later epoch
+    time.sleep(0.3)  # into a later epoch
     process.send_signal(signal.SIGKILL)
     process.wait()
     epoch = torch.load(last, weights_only=True)["epoch"]
-    assert epoch < 5, "the run had ended before it was killed"
+    assert epoch < 11, "the run had ended before it was killed"
     checkpoint.load(last)
 
     resumed = tsattn(*arguments, "--run_dir", "cut", "--ckpt_path", "last", cwd=tmp_path)
@@ -145,4 +151,31 @@ def test_killed_and_resumed_equals_uninterrupted(table: Path, tmp_path: Path):
     assert expected.keys() == found.keys()
     for name in expected:
         assert torch.equal(expected[name], found[name]), name
-    assert (tmp_path / "cut/best.ckpt").exists()
+    whole_best, cut_best = (weights(tmp_path / name / "best.ckpt") for name in ("whole", "cut"))
+    assert all(torch.equal(whole_best[name], cut_best[name]) for name in whole_best)
+    logs = [pd.read_csv(tmp_path / name / "metrics.csv").drop(columns="seconds") for name in ("whole", "cut")]
+    pd.testing.assert_frame_equal(*logs)
+
+
+def test_a_run_that_stopped_within_an_epoch_goes_on_as_if_it_had_not(tmp_path: Path, table: Path):
+    def trainer(folder: str) -> L.Trainer:
+        steps = ModelCheckpoint(tmp_path / folder, "{step}", every_n_train_steps=5, save_top_k=-1)
+        quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+        return L.Trainer(max_epochs=2, callbacks=[steps], num_sanity_val_steps=0, plugins=[WholeFileIO()], **quiet)
+
+    def parts() -> tuple[ForecastTask, TableData]:
+        return ForecastTask(small(context=24, horizon=6, dropout=0.3)), TableData(
+            table=table, context=24, horizon=6, batch_size=64, seed=3
+        )
+
+    torch.manual_seed(5)
+    task, data = parts()
+    trainer("whole").fit(task, datamodule=data)
+    again, data = parts()
+    torch.manual_seed(99)  # the checkpoint's random numbers count
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The dirpath has changed")  # plain Lightning; tsattn fit takes it along
+        trainer("again").fit(again, datamodule=data, ckpt_path=tmp_path / "whole/step=10.ckpt", weights_only=True)
+    for name, value in task.network.state_dict().items():
+        assert torch.equal(value, again.network.state_dict()[name]), name
+    assert again.train_loss == pytest.approx(task.train_loss, rel=1e-6)

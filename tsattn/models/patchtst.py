@@ -323,8 +323,8 @@ class PatchTSTOfficial(ForecastNetwork):
         Args:
             state: The authors' state dict.
             source: Name for messages.
-            **given: Arguments by our names that shapes do not tell: `context`; `stride`, `dropout`, `head_dropout`,
-                `revin`, `subtract_last` and `kernel_size` where they differ from the defaults. The number of heads is
+            **given: Arguments by our names that shapes do not tell: `context`, `revin` and `subtract_last`; `stride`,
+                `dropout`, `head_dropout` and `kernel_size` where they differ from the defaults. The number of heads is
                 told by the saved attention scale, `pad_end` by the number of patches.
 
         Raises:
