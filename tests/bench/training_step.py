@@ -158,7 +158,7 @@ def forecast(rounds: int) -> list[dict]:
 
 
 MEMORY = """
-import resource, sys
+import re, sys
 from tsattn import cli, shipped, train
 from tsattn.data.modules import TableData
 before = int(open("/proc/self/statm").read().split()[1]) * 4096 / 2**20
@@ -171,7 +171,8 @@ else:
     data.prepare()
     for batch in data.train_dataloader():
         pass
-print(before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, file=sys.__stdout__)
+peak = re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())  # ru_maxrss would count the parent's
+print(before, int(peak[1]) / 1024, file=sys.__stdout__)
 """
 
 
