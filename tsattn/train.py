@@ -1,8 +1,8 @@
 """`tsattn fit`, `validate` and `test`: Lightning's command line, one run folder, and a score that can be checked.
 
 A run folder holds `config.yaml` (the whole configuration; `tsattn fit -c` takes it), `best.ckpt` (lowest validation
-loss), `last.ckpt` (after every epoch; `--ckpt_path last` continues it), `metrics.csv` (per epoch) and `metrics.json`
-(the test).
+loss), `last.ckpt` (after every epoch and every five minutes; `--ckpt_path last` continues it), `metrics.csv` (a row per
+epoch) and `metrics.json` (the test).
 """
 
 import argparse
@@ -257,7 +257,10 @@ def fit(args: list[str]) -> None:
     try:
         cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.resume, weights_only=True)
     except SystemExit:  # Lightning's answer to Ctrl-C
-        print(f"\ninterrupted; continue with: tsattn fit --run_dir {cli.run_dir} --ckpt_path last")
+        if (cli.run_dir / "last.ckpt").exists():
+            print(f"\ninterrupted; continue with: tsattn fit --run_dir {cli.run_dir} --ckpt_path last")
+        else:
+            print("\ninterrupted before the first checkpoint")
         sys.exit(130)
     seconds = time.perf_counter() - started
     best = cli.run_dir / "best.ckpt"

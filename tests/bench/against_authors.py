@@ -105,6 +105,40 @@ def steps(options: argparse.Namespace) -> None:
         print(f"training step, {label}: authors {a:.1f} ms, ours {b:.1f} ms, ratio {statistics.median(ratios):.2f}")
 
 
+def course(options: argparse.Namespace) -> None:
+    """Print validation and test scores of the authors' PatchTST after each epoch: their module, Adam and schedule."""
+    torch.manual_seed(2021)
+    model_class = load_authors(options.tslib, "models.PatchTST").Model
+    model = model_class(Namespace(**{**THEIRS, "d_model": 512, "d_ff": 2048, "n_heads": 2, "e_layers": 1}))
+    data = TableData(table=options.etth1, split=[8640, 2880, 2880], marks="benchmark", batch_size=32, seed=2021)
+    data.prepare()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
+
+    def forecast(batch):
+        return model(batch.past.transpose(1, 2).contiguous(), None, None, None).transpose(1, 2)
+
+    def scores(loader) -> str:
+        errors = ForecastErrors(7)
+        with torch.no_grad():
+            for batch in loader:
+                errors.update(forecast(batch), batch.future)
+        return " / ".join(f"{float(value):.4f}" for value in errors.compute().values())
+
+    for epoch in range(options.course):
+        optimizer.param_groups[0]["lr"] = 1e-4 * 0.5 ** max(0, epoch - 1)  # their type1
+        loader = data.train_dataloader()
+        loader.set_epoch(epoch)
+        model.train()
+        for batch in loader:
+            optimizer.zero_grad()
+            torch.nn.functional.mse_loss(forecast(batch), batch.future).backward()
+            optimizer.step()
+        model.eval()
+        print(
+            f"epoch {epoch + 1}: val {scores(data.val_dataloader())}, test {scores(data.test_dataloader())}", flush=True
+        )
+
+
 def evaluation(options: argparse.Namespace) -> None:
     module = load_authors(options.itransformer, "data_provider.data_loader")
     metrics = load_authors(options.itransformer, "utils.metrics")
@@ -149,8 +183,12 @@ def main() -> None:
     parser.add_argument("--etth1", type=Path, required=True, help="ETTh1.csv, not compressed")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--course", type=int, default=0, help="only train the authors' PatchTST for so many epochs")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.course:
+        course(options)
+        return
     evaluation(options)
     steps(options)
 
