@@ -13,6 +13,7 @@ PACKAGE = ROOT / "tsattn"
 FLOORS = {
     "contracts": 1,
     "metrics": 1,
+    "ops": 1,
     "shipped": 1,
     "data": 2,
     "checkpoint": 2,
@@ -26,6 +27,7 @@ FLOORS = {
 }
 NEVER = {  # outside packages that a room must do without
     "models": {"lightning", "pandas", "mne", "xarray", "jsonargparse"},
+    "ops": {"lightning", "pandas", "mne", "xarray", "jsonargparse"},
     "layers": {"lightning", "pandas", "mne", "xarray", "jsonargparse"},
     "contracts": {"lightning", "pandas", "mne", "xarray"},
     "checkpoint": {"lightning", "pandas", "mne", "xarray"},

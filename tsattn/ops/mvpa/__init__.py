@@ -1,0 +1,322 @@
+"""Multi-variate parallel attention (MVPA) over a grid of time steps and channels; `reference.py` says what it means.
+
+`mvpa_attention` checks its arguments, chooses a form of the computation and calls it. Three forms give the same numbers:
+
+    reference   the definition: dense, differentiable any number of times, attention maps, element dropout
+    torch       factorised, memory linear in the tokens, any device                               (factorised.py)
+    triton      the same on a GPU, fused                                                          (kernel.py)
+
+Read `reference.py`, then `factorised.py`, then `kernel.py`. Multi-variate parallel attention: MVPFormer (Carzaniga et
+al., 2025); here written from a description of IBM/multi-variate-parallel-transformer (Apache-2.0).
+"""
+
+import importlib.util
+import logging
+import math
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from tsattn.ops.mvpa.problem import Inputs, Options, check_masks
+from tsattn.ops.mvpa.reference import MVPAMaps, mvpa_reference
+from tsattn.ops.mvpa.registration import mvpa_forward
+
+__all__ = ["Backend", "DropoutKind", "MVPAMaps", "mvpa_attention", "structured_dropout"]
+
+Backend = Literal["auto", "reference", "torch", "triton"]
+DropoutKind = Literal["sample", "call", "element"]
+DENSE_BYTES = 4 << 30  # above this, the dense form has to be asked for by name
+logger = logging.getLogger(__name__)
+
+
+def mvpa_attention(
+    query: Float[Tensor, "batch head time channel size"],
+    key: Float[Tensor, "batch kv_head time channel size"] | None,
+    value: Float[Tensor, "batch kv_head time channel size"],
+    time_key: Float[Tensor, "#batch kv_head distance size"],
+    channel_key: Float[Tensor, "#batch kv_head channel size"],
+    *,
+    content_bias: Float[Tensor, "bias_head size"] | None = None,
+    time_bias: Float[Tensor, "bias_head size"] | None = None,
+    channel_bias: Float[Tensor, "bias_head size"] | None = None,
+    window: int | None = 10,
+    causal: bool = True,
+    full_last: bool = True,
+    channel_mask: Bool[Tensor, "batch channel"] | None = None,
+    time_mask: Bool[Tensor, "batch time"] | None = None,
+    key_mask: Bool[Tensor, "batch time channel"] | None = None,
+    dropout_p: float = 0.0,
+    dropout: DropoutKind = "sample",
+    training: bool = True,
+    generator: torch.Generator | None = None,
+    scale: float | None = None,
+    return_lse: bool = False,
+    return_maps: bool = False,
+    backend: Backend = "auto",
+) -> Tensor | tuple[Tensor, Tensor] | tuple[Tensor, MVPAMaps]:
+    """Let every token of a time x channel grid read every other one, by content, elapsed time and channel distance.
+
+    With s the scale, the query at (t, c) reads the key at (t', c') with the softmax over all keys of
+
+        s (q + content_bias) · key[t', c']       if |t - t'| <= window, or t is the last step and `full_last`; else 0
+      + s (q + time_bias) · time_key[t - t']
+      + s (q + channel_bias) · channel_key[|c - c'|]
+
+    Keys out of the window keep their other two terms, and so their weight. Results of the `torch` and `triton` forms are
+    the same bits in every run. float16 and bfloat16 are computed in float32: the output stays finite where the inputs
+    are; gradients in float16 may overflow, so scale the loss as usual.
+
+    Args:
+        query: Queries. Any strides.
+        key: Content keys, with as many heads as `value`, a divisor of the query's: query head h reads key head
+            h // (heads / kv heads). None for no content term.
+        value: Values.
+        time_key: Keys by elapsed time, nearest first. Causal: row t - t', T rows. Not causal: row t - t' + T - 1 of
+            2T - 1, or T rows for |t - t'|. The first axis is 1 if all samples share them.
+        channel_key: Keys by channel distance |c - c'|, nearest first, C rows.
+        content_bias: Added to the query for the content term; one row per query head or per key/value head.
+        time_bias: Added for the time term.
+        channel_bias: Added for the channel term.
+        window: Largest |t - t'| in steps with a content term; None for all.
+        causal: Whether a token reads its own and earlier steps only (all channels of its own step).
+        full_last: Whether the tokens of a sample's last step have content terms with all steps.
+        channel_mask: True for a real channel. Padded ones are never read; their own output and gradient are 0, and what
+            stands in them (NaN, say) does not matter.
+        time_mask: True for a real step; the same along time. `torch.arange(T) < lengths[:, None]` for right padding.
+        key_mask: True for a token that may be read. Unlike a padded token, a hidden one still has an output. A token
+            that may read nothing gets 0.
+        dropout_p: Probability of dropping a weight after the softmax, whose sum is left alone.
+        dropout: What is dropped. "sample": whole steps and whole channels of keys, each kept with probability
+            sqrt(1 - dropout_p), drawn for each sample. "call": drawn once for all samples (as MVPFormer's flash path).
+            "element": single weights; dense form only.
+        training: False turns dropout off.
+        generator: For dropout; on the device of `query`.
+        scale: Factor of the logits; 1 / sqrt(size) by default.
+        return_lse: Also return the log-sum-exp of the logits of each row, (B, H, T, C), without a gradient; +inf for a
+            token that reads nothing.
+        return_maps: Also return the weights and the three terms, which takes the dense form.
+        backend: "auto" takes "triton" for CUDA tensors where it can, else "torch"; a form asked for by name is taken, or
+            it is an error.
+
+    Returns:
+        (B, H, T, C, size) in the type of `query` (under autocast, in autocast's type); with `return_lse` or
+        `return_maps` a pair.
+
+    Raises:
+        ValueError: If shapes, types or masks do not fit, a sample is all padding, or the backend cannot do it.
+
+    Source:
+        MVPFormer, Carzaniga et al. (2025), and its code at commit 9f5357b, which counts distances from the other end
+        of its tables: see `tsattn.layers.mvpa`.
+    """
+    kind = query.device.type
+    if torch.is_autocast_enabled(kind) and query.dtype != torch.float64:
+        half = torch.get_autocast_dtype(kind)
+        query, value, time_key, channel_key = (x.to(half) for x in (query, value, time_key, channel_key))
+        key = None if key is None else key.to(half)
+    inputs = Inputs(
+        query, key, value, time_key, channel_key,
+        *(_per_head(name, b, query, value) for name, b in zip(
+            ("content_bias", "time_bias", "channel_bias"), (content_bias, time_bias, channel_bias), strict=True
+        )),
+        channel_mask, time_mask, key_mask,
+    )  # fmt: skip
+    _check(inputs, window, causal, dropout_p, dropout, generator)
+    steps = query.shape[2]
+    if not causal and time_key.shape[2] == steps:  # by |t - t'|
+        inputs = inputs._replace(time_key=torch.cat([time_key[:, :, 1:].flip(2), time_key], 2))
+    window = steps if window is None else min(window, steps)
+    options = Options(window, causal, full_last, query.shape[-1] ** -0.5 if scale is None else scale)
+
+    p = dropout_p if training else 0.0
+    form = _choose(backend, inputs, dense=return_maps or (p > 0 and dropout == "element"))
+    if p > 0 and dropout != "element":
+        inputs = inputs._replace(value=structured_dropout(value, p, dropout, generator))
+    if form == "reference":
+        if not torch.compiler.is_compiling():
+            check_masks(inputs)
+        out, lse, maps = _dense(inputs, options, p if dropout == "element" else 0.0, generator)
+        if return_maps:
+            return out, maps
+    else:
+        out, lse = mvpa_forward(*inputs, *options, form)
+    return (out, lse.detach()) if return_lse else out
+
+
+def structured_dropout(
+    value: Float[Tensor, "batch kv_head time channel size"],
+    p: float,
+    per: Literal["sample", "call"] = "sample",
+    generator: torch.Generator | None = None,
+) -> Float[Tensor, "batch kv_head time channel size"]:
+    """Drop whole steps and whole channels: a weight survives if both of its key's do, and is divided by 1 - p.
+
+    What is dropped depends on the key alone, so it is the values that are multiplied, and attention itself never hears
+    of it.
+
+    Args:
+        value: Values of all tokens.
+        p: Probability that a token is dropped; a step or channel is with 1 - sqrt(1 - p).
+        per: "sample" draws for each sample, "call" once.
+        generator: On the device of `value`.
+
+    Source:
+        The flash path of MVPFormer, which draws the channels first, then the steps, once per call.
+    """
+    batch, _, time, channels, _ = value.shape
+    draws = batch if per == "sample" else 1
+    keep = math.sqrt(1 - p)
+    of_channel = torch.rand(draws, 1, 1, channels, 1, device=value.device, generator=generator) < keep
+    of_time = torch.rand(draws, 1, time, 1, 1, device=value.device, generator=generator) < keep
+    return drop(value, of_time, of_channel, p)
+
+
+def drop(value: Tensor, keep_time: Tensor, keep_channel: Tensor, p: float) -> Tensor:
+    """Return the values times what is kept, over 1 - p; what is dropped becomes 0, whatever it was."""
+    return (value * (1 / (1 - p))).masked_fill(~(keep_time & keep_channel), 0)
+
+
+def _per_head(name: str, bias: Tensor | None, query: Tensor, value: Tensor) -> Tensor:
+    """Return one row per query head: of none, or of one per key/value head."""
+    heads, size = query.shape[1], query.shape[-1]
+    if bias is None:
+        return query.new_zeros(heads, size)
+    if bias.ndim != 2 or bias.shape[0] not in (heads, value.shape[1]) or bias.shape[1] != size:
+        raise ValueError(
+            f"{name} has shape {tuple(bias.shape)}, expected ({heads}, {size}) or ({value.shape[1]}, {size})."
+        )
+    return bias if bias.shape[0] == heads else bias.repeat_interleave(heads // bias.shape[0], 0)
+
+
+def _check(
+    inputs: Inputs, window: int | None, causal: bool, dropout_p: float, dropout: str, generator: torch.Generator | None
+) -> None:
+    """Refuse what does not fit, from shapes and types alone.
+
+    Raises:
+        ValueError: In one sentence.
+    """
+    query, key, value, time_key, channel_key = inputs[:5]
+    if query.ndim != 5 or value.ndim != 5:
+        raise ValueError(
+            f"query has shape {tuple(query.shape)} and value {tuple(value.shape)}, "
+            "expected (batch, head, time, channel, size)."
+        )
+    batch, heads, time, channels, size = query.shape
+    kv_heads = value.shape[1]
+    if time < 1 or channels < 1 or size < 1:
+        raise ValueError(f"query has {time} steps, {channels} channels and size {size}, expected at least one of each.")
+    if kv_heads < 1 or heads % kv_heads:
+        raise ValueError(f"query has {heads} heads and value {kv_heads}, expected a multiple of those of value.")
+    expected: dict[str, tuple[Tensor | None, tuple[int, ...]]] = {
+        "value": (value, (batch, kv_heads, time, channels, size)),
+        "key": (key, (batch, kv_heads, time, channels, size)),
+        "channel_mask": (inputs.channel_mask, (batch, channels)),
+        "time_mask": (inputs.time_mask, (batch, time)),
+        "key_mask": (inputs.key_mask, (batch, time, channels)),
+    }
+    for name, (x, shape) in expected.items():
+        if x is not None and x.shape != shape:
+            raise ValueError(f"{name} has shape {tuple(x.shape)}, expected {shape} to fit query {tuple(query.shape)}.")
+    rows = {time} if causal else {time, 2 * time - 1}
+    for name, table, counts, why in (
+        ("time_key", time_key, rows, f"{time} steps{'' if causal else ', not causal'}"),
+        ("channel_key", channel_key, {channels}, f"{channels} channels"),
+    ):
+        fits = (
+            table.ndim == 4 and table.shape[0] in (1, batch) and table.shape[1] == kv_heads and table.shape[3] == size
+        )
+        if not fits or table.shape[2] not in counts:
+            count = " or ".join(map(str, sorted(counts)))
+            raise ValueError(
+                f"{name} has shape {tuple(table.shape)}, expected (1 or {batch}, {kv_heads}, {count}, {size}) for {why}."
+            )
+    for name, x in zip(Inputs._fields, inputs, strict=True):
+        if x is None:
+            continue
+        if x.device != query.device:
+            raise ValueError(f"{name} is on {x.device}, expected {query.device} as query.")
+        if name.endswith("mask") and x.dtype != torch.bool:
+            raise ValueError(f"{name} has type {x.dtype}, expected torch.bool (True where the token is real).")
+        if name in Inputs._fields[1:5] and x.dtype != query.dtype:
+            raise ValueError(f"{name} has type {x.dtype}, expected {query.dtype} as query.")
+    if not query.dtype.is_floating_point:
+        raise ValueError(f"query has type {query.dtype}, expected a floating one.")
+    if window is not None and window < 0:
+        raise ValueError(f"window is {window}, expected at least 0 steps, None for all, or key=None for no content.")
+    if not 0.0 <= dropout_p < 1.0:
+        raise ValueError(f"dropout_p is {dropout_p}, expected a probability in [0, 1).")
+    if dropout not in ("sample", "call", "element"):
+        raise ValueError(f"dropout is {dropout!r}, expected 'sample', 'call' or 'element'.")
+    if generator is not None and generator.device.type != query.device.type:
+        raise ValueError(f"generator is on {generator.device}, expected {query.device} as query.")
+
+
+def _choose(backend: str, inputs: Inputs, dense: bool) -> Literal["reference", "torch", "triton"]:
+    """Return the form to take; `dense` if something is asked for that only the definition has.
+
+    Raises:
+        ValueError: If the one asked for by name cannot do it, or the dense form would be too large.
+    """
+    if backend not in ("auto", "reference", "torch", "triton"):
+        raise ValueError(f"backend is {backend!r}, expected 'auto', 'reference', 'torch' or 'triton'.")
+    if backend == "reference":
+        return "reference"
+    if dense:
+        if backend != "auto":
+            raise ValueError(
+                f"backend={backend!r} holds no weights, so it has no maps and no element dropout. "
+                "Use backend='reference', or dropout='sample'."
+            )
+        batch, heads, time, channels, _ = inputs.query.shape
+        need = batch * heads * (time * channels) ** 2 * inputs.query.itemsize
+        if need > DENSE_BYTES:
+            raise ValueError(
+                f"Maps and element dropout take the dense form, each of its tensors {need / 2**30:.1f} GiB for "
+                f"{time} steps x {channels} channels; name backend='reference' if that is meant."
+            )
+        return "reference"
+    if backend == "torch" or (backend == "auto" and not inputs.query.is_cuda):
+        return "torch"
+    reason = why_not_triton(inputs)
+    if backend == "triton":
+        if reason:
+            raise ValueError(f"backend='triton' is not possible: {reason}. Use backend='torch' or 'auto'.")
+        return "triton"
+    if reason:
+        _say_once(reason)
+    return "torch" if reason else "triton"
+
+
+_said: set[str] = set()
+
+
+def _say_once(reason: str) -> None:
+    if reason not in _said:
+        _said.add(reason)
+        logger.warning("MVPA on a GPU in the torch form, which is slower than triton: %s.", reason)
+
+
+def why_not_triton(inputs: Inputs) -> str | None:
+    """Return the reason why the Triton form cannot take these tensors, or None if it can."""
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed"
+    if inputs.key_mask is not None:
+        return "it reads channel_mask and time_mask, but no key_mask"
+    from tsattn.ops.mvpa import kernel
+
+    return kernel.unsupported(inputs.query.dtype, inputs.query.shape[-1], inputs.query.device.type)
+
+
+def _dense(inputs: Inputs, options: Options, p: float, generator: torch.Generator | None):
+    """Call the definition, with the biases in the type of the query."""
+    query = inputs.query
+    biases = (x.to(query.dtype) for x in inputs[5:8])
+    multiplier = None
+    if p > 0:
+        tokens = query.shape[2] * query.shape[3]
+        keep = torch.rand(*query.shape[:2], tokens, tokens, device=query.device, generator=generator) >= p
+        multiplier = keep.to(query.dtype) / (1 - p)
+    return mvpa_reference(Inputs(*inputs[:5], *biases, *inputs[8:]), options, multiplier)
