@@ -1,11 +1,11 @@
 """Multi-variate parallel attention as a module: projections, distance tables, biases and output around `tsattn.ops`.
 
-Ours, from a description of MVPFormer (Carzaniga et al., 2025; IBM/multi-variate-parallel-transformer, Apache-2.0), with its
-parameters: `take_attention` reads them under their authors' names. Different: separate maps for keys and values, so that
-an adapter can sit on either; no buffers; padded batches give what each sample gives alone; distances may be absolute.
+Ours, from a description of MVPFormer (Carzaniga et al., 2025; IBM/multi-variate-parallel-transformer, Apache-2.0), with
+its parameters: `take_attention` reads them under their authors' names. Different: keys and values have a map each, so
+that an adapter can sit on either; no buffers; a padded sample gives what it gives alone; distances may be absolute.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -21,8 +21,8 @@ Index = Literal["current", "absolute"]
 class MVPAttention(nn.Module):
     """Attention of the tokens of a time x channel grid to each other.
 
-    The tables of time and channel distances belong to the model, which hands them to every layer. No parameter depends on
-    their length or on the size of the grid.
+    The tables of time and channel distances belong to the model, which hands them to every layer. No parameter depends
+    on their length or on the size of the grid.
 
     Args:
         d_model: Length of a token.
@@ -32,9 +32,9 @@ class MVPAttention(nn.Module):
         causal: Whether a token reads its own and earlier steps only.
         full_last: Whether the last step has content terms with all steps.
         content: Whether there is a content term at all (the authors' global_att).
-        index: Which row of a table stands for distance d. "current": row T - 1 - d for T steps (C - 1 - d for C channels),
-            as MVPFormer was trained, so that results depend on T and C and the weights belong to one length. "absolute":
-            row d, at any length. With padding, T and C are those of each sample.
+        index: Which row of a table stands for distance d. "current": row T - 1 - d for T steps (C - 1 - d for C
+            channels), as MVPFormer was trained, so that results depend on T and C and the weights belong to one length.
+            "absolute": row d, at any length. With padding, T and C are those of each sample.
         scale: Factor of the logits; None for 1 / sqrt(d_model / heads).
         dropout: Probability of dropping an attention weight in training.
         dropout_kind: "sample", "call" or "element", see `mvpa_attention`.
@@ -112,7 +112,7 @@ class MVPAttention(nn.Module):
         Raises:
             ValueError: If a table has too few rows, or a mask does not fit.
         """
-        batch, time, channels, _ = tokens.shape
+        time, channels = tokens.shape[1:3]
         if time_table.ndim == 3 and (self.causal or time_table.shape[0] != 2):
             raise ValueError(
                 f"MVPAttention: time_table has shape {tuple(time_table.shape)}, expected (rows, d_model)"
@@ -125,17 +125,14 @@ class MVPAttention(nn.Module):
                     f"{'step' if name == 'time' else 'channel'}."
                 )
         size = tokens.shape[-1] // self.heads
-        query = self.query(tokens).unflatten(-1, (self.heads, size)).permute(0, 3, 1, 2, 4)
-        key, value = (
-            None if x is None else x(tokens).unflatten(-1, (self.kv_heads, size)).permute(0, 3, 1, 2, 4)
-            for x in (self.key, self.value)
-        )
+        query, value = (x(tokens).unflatten(-1, (-1, size)).permute(0, 3, 1, 2, 4) for x in (self.query, self.value))
+        key = None if self.key is None else self.key(tokens).unflatten(-1, (-1, size)).permute(0, 3, 1, 2, 4)
         time_key = self._by_distance(self.time_key, time_table, time, time_mask)
         if time_table.ndim == 3:  # rows t - t' + T - 1: later keys, farthest first, then earlier ones, nearest first
-            earlier, later = time_key.unflatten(0, (2, -1)).unbind(0)
+            earlier, later = time_key.chunk(2)
             time_key = torch.cat([later[:, :, 1:].flip(2), earlier], 2)
         channel_key = self._by_distance(self.channel_key, channel_table, channels, channel_mask)
-        result = mvpa_attention(
+        result: Any = mvpa_attention(
             query, key, value, time_key, channel_key,
             content_bias=self.content_bias, time_bias=self.time_bias, channel_bias=self.channel_bias,
             window=self.window, causal=self.causal, full_last=self.full_last,
@@ -144,28 +141,23 @@ class MVPAttention(nn.Module):
             scale=self.scale, backend=self.backend, return_maps=maps is not None,
         )  # fmt: skip
         if maps is not None:
-            result, weights = result
-            maps.append(weights)
-        assert isinstance(result, Tensor)
+            result, of_layer = result
+            maps.append(of_layer)
         return self.residual_dropout(self.out(result.permute(0, 2, 3, 1, 4).flatten(-2)))
 
     def _by_distance(
         self, project: nn.Module, table: Tensor, count: int, mask: Tensor | None
     ) -> Float[Tensor, "samples kv_head distance size"]:
-        """Return the projected rows for distances 0 ... count - 1; samples of two stacked tables follow each other."""
-        rows = (
-            project(table[..., :count, :]).unflatten(-1, (self.kv_heads, -1)).transpose(-2, -3)
-        )  # (..., Hk, count, d)
-        if self.index == "current":
-            if mask is None:
-                rows = rows.flip(-2)
-            else:  # each sample counts from its own last step or channel
-                distance = torch.arange(count, device=mask.device)
-                last = torch.where(mask, distance, 0).amax(1)
-                rows = rows[..., (last[:, None] - distance).clamp(min=0), :]  # (..., Hk, B, count, d)
-                rows = rows.movedim(-3, -4).flatten(0, -4)
-                return rows
-        return rows.reshape(-1, *rows.shape[-3:])
+        """Return the projected rows for distances 0 ... count - 1; the samples of a second table follow the first's."""
+        rows = project(table[..., :count, :]).unflatten(-1, (self.kv_heads, -1))  # (..., count, Hk, d)
+        rows = rows.reshape(-1, 1, *rows.shape[-3:])  # (tables, 1, count, Hk, d)
+        if self.index == "current" and mask is None:
+            rows = rows.flip(2)
+        elif self.index == "current" and mask is not None:  # each sample counts from its own last step or channel
+            distance = torch.arange(count, device=mask.device)
+            last = torch.where(mask, distance, 0).amax(1)
+            rows = rows[:, 0, (last[:, None] - distance).clamp(min=0)]  # (tables, B, count, Hk, d)
+        return rows.flatten(0, 1).transpose(1, 2)
 
 
 def take_attention(foreign: Foreign, ours: str, theirs: str, kv_heads: int, content: bool = True) -> None:

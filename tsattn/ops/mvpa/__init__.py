@@ -1,6 +1,6 @@
 """Multi-variate parallel attention (MVPA) over a grid of time steps and channels; `reference.py` says what it means.
 
-`mvpa_attention` checks its arguments, chooses a form of the computation and calls it. Three forms give the same numbers:
+`mvpa_attention` checks its arguments, chooses a form of the computation and calls it. Three give the same numbers:
 
     reference   the definition: dense, differentiable any number of times, attention maps, element dropout
     torch       factorised, memory linear in the tokens, any device                               (factorised.py)
@@ -64,9 +64,9 @@ def mvpa_attention(
       + s (q + time_bias) · time_key[t - t']
       + s (q + channel_bias) · channel_key[|c - c'|]
 
-    Keys out of the window keep their other two terms, and so their weight. Results of the `torch` and `triton` forms are
-    the same bits in every run. float16 and bfloat16 are computed in float32: the output stays finite where the inputs
-    are; gradients in float16 may overflow, so scale the loss as usual.
+    Keys out of the window keep their other two terms, and so their weight. The `torch` and `triton` forms give the same
+    bits in every run and compute float16 and bfloat16 in float32: the output is finite where the inputs are; gradients
+    in float16 may overflow, so scale the loss as usual.
 
     Args:
         query: Queries. Any strides.
@@ -97,8 +97,8 @@ def mvpa_attention(
         return_lse: Also return the log-sum-exp of the logits of each row, (B, H, T, C), without a gradient; +inf for a
             token that reads nothing.
         return_maps: Also return the weights and the three terms, which takes the dense form.
-        backend: "auto" takes "triton" for CUDA tensors where it can, else "torch"; a form asked for by name is taken, or
-            it is an error.
+        backend: "auto" takes "triton" for CUDA tensors where it can, else "torch"; a form asked for by name is taken,
+            or it is an error.
 
     Returns:
         (B, H, T, C, size) in the type of `query` (under autocast, in autocast's type); with `return_lse` or
@@ -116,13 +116,11 @@ def mvpa_attention(
         half = torch.get_autocast_dtype(kind)
         query, value, time_key, channel_key = (x.to(half) for x in (query, value, time_key, channel_key))
         key = None if key is None else key.to(half)
-    inputs = Inputs(
-        query, key, value, time_key, channel_key,
-        *(_per_head(name, b, query, value) for name, b in zip(
-            ("content_bias", "time_bias", "channel_bias"), (content_bias, time_bias, channel_bias), strict=True
-        )),
-        channel_mask, time_mask, key_mask,
-    )  # fmt: skip
+    u, v, z = (
+        _per_head(name, bias, query, value)
+        for name, bias in (("content_bias", content_bias), ("time_bias", time_bias), ("channel_bias", channel_bias))
+    )
+    inputs = Inputs(query, key, value, time_key, channel_key, u, v, z, channel_mask, time_mask, key_mask)
     _check(inputs, window, causal, dropout_p, dropout, generator)
     steps = query.shape[2]
     if not causal and time_key.shape[2] == steps:  # by |t - t'|
@@ -231,7 +229,8 @@ def _check(
         if not fits or table.shape[2] not in counts:
             count = " or ".join(map(str, sorted(counts)))
             raise ValueError(
-                f"{name} has shape {tuple(table.shape)}, expected (1 or {batch}, {kv_heads}, {count}, {size}) for {why}."
+                f"{name} has shape {tuple(table.shape)}, "
+                f"expected (1 or {batch}, {kv_heads}, {count}, {size}) for {why}."
             )
     for name, x in zip(Inputs._fields, inputs, strict=True):
         if x is None:
@@ -319,4 +318,4 @@ def _dense(inputs: Inputs, options: Options, p: float, generator: torch.Generato
         tokens = query.shape[2] * query.shape[3]
         keep = torch.rand(*query.shape[:2], tokens, tokens, device=query.device, generator=generator) >= p
         multiplier = keep.to(query.dtype) / (1 - p)
-    return mvpa_reference(Inputs(*inputs[:5], *biases, *inputs[8:]), options, multiplier)
+    return mvpa_reference(Inputs._make((*inputs[:5], *biases, *inputs[8:])), options, multiplier)

@@ -1,7 +1,7 @@
 """Multi-variate parallel attention in plain PyTorch with memory linear in the tokens: any device, forward and backward.
 
-Ours. Out of the content window a logit is a sum of a term of the key's time and a term of its channel, so its exponential
-is a product. For a query row i,
+Ours. Out of the content window a logit is a sum of a term of the key's time and a term of its channel, so its
+exponential is a product. For a query row i,
 
     exp(a_i[t'] + b_i[c']) = alpha_i[t'] E_i[c']      a = time term, b = channel term, alpha = exp(a), E = exp(b)
 
@@ -11,15 +11,16 @@ and everything that softmax needs of the T_out * C keys out of the window follow
     sum of exponentials      (sum alpha) (sum E)
     weighted sum of values   sum_c' E[c'] (alpha @ V[:, c'])  =  sum_t' alpha[t'] (E @ V[t'])
 
-No content is computed there and no exponential per pair. Keys in the window are read as usual. Queries are taken in blocks
-of a few time steps; a block sees the window of all its steps at once (content zeroed row by row) and treats what lies
-out of every step's window as a product. A block of all steps is the dense form: small grids are taken so.
+No content is computed there and no exponential per pair. Keys in the window are read as usual. Queries are taken in
+blocks of a few time steps; a block sees the window of all its steps at once (content zeroed row by row) and treats what
+lies out of every step's window as a product. A block of all steps is the dense form: small grids are taken so.
 
 The backward pass recomputes all of it from the saved log-sum-exp L and D = sum(dO * O), as flash attention does. With
-P = alpha E / exp(L) and X[c'] = E[c'] dO,
+alpha = exp(a - L), so that P = alpha E, and G[t', c'] = dO · V[t', c'], the only product with the keys themselves,
 
-    dV[t'] = alpha[:, t']^T X            dalpha[t'] = X . V[t'] - D sum(E)         da = alpha dalpha
-    W = alpha @ V                        dE[c'] = W[c'] . dO - D sum(alpha)        db = E dE
+    da[t'] = alpha[t'] (sum_c' G[t', c'] E[c'] - D sum(E))
+    db[c'] = E[c'] (sum_t' alpha[t'] G[t', c'] - D sum(alpha))
+    dV = P^T dO
 
 Neither pass holds a tensor of tokens x tokens. There are no scattered writes: relative distances are read and written
 through views whose rows are shifted by their stride, so the result is the same in every run.
@@ -34,7 +35,9 @@ from tsattn.ops.mvpa.problem import Inputs, Options, last_steps, padding
 
 ROWS = 256  # query rows of one block, if the grid has as many
 DENSE_TOKENS = 256  # up to here one block takes every step
-CPU_SCRATCH = 16 << 20  # bytes of the largest temporary tensor, about; more leaves the caches
+CPU_SCRATCH = (
+    4 << 20
+)  # bytes of the largest temporary tensor, about: 1 to 16 MiB are equally fast, more leaves the caches
 DEVICE_SCRATCH = 256 << 20
 TINY = 1e-30  # a sum of exponentials below this has lost its keys to underflow, which only `key_mask` makes possible
 NEVER = float("-inf")
@@ -125,9 +128,8 @@ class _Part:
         self.query = _grouped(inputs.query, kv_heads)[samples, heads, :, :time]
         if hidden is not None:
             self.query = self.query.masked_fill(hidden[:, :, None, ..., None], 0)
-        self.key, self.value = (
-            None if x is None else self.readable(x[samples, heads, :time].to(work)) for x in (inputs.key, inputs.value)
-        )
+        self.key = None if inputs.key is None else self.readable(inputs.key[samples, heads, :time].to(work))
+        self.value = self.readable(inputs.value[samples, heads, :time].to(work))
         r = _of_samples(inputs.time_key, samples)[:, heads].to(work)
         if options.causal:
             self.time_rows = torch.cat([r[:, :, :time].flip(2), r.new_zeros(*r.shape[:2], time - 1, r.shape[3])], 2)
@@ -245,7 +247,7 @@ def _blocks(part: _Part) -> Iterator[_Block]:
 
 
 def _shift(by_distance: Tensor, shape: tuple[int, ...], axis: int) -> Tensor:
-    """Turn (b, k, m, distances) into (b, k, m, keys): each further place on a query axis starts one distance earlier."""
+    """Turn (b, k, m, distances) into (b, k, m, keys): each further place on a query axis starts a distance earlier."""
     return _shifted_view(by_distance, shape, axis).reshape(*by_distance.shape[:3], -1)
 
 
@@ -372,17 +374,11 @@ class _Gradients:
 
     def __init__(self, part: _Part) -> None:
         self.key = None if part.key is None else torch.zeros_like(part.key)
-        self.value, self.time_rows, self.channel_rows, self.content_bias, self.time_bias, self.channel_bias = (
-            torch.zeros_like(x)
-            for x in (
-                part.value,
-                part.time_rows,
-                part.channel_rows,
-                part.content_bias,
-                part.time_bias,
-                part.channel_bias,
-            )
-        )
+        self.value = torch.zeros_like(part.value)
+        self.time_rows, self.channel_rows = torch.zeros_like(part.time_rows), torch.zeros_like(part.channel_rows)
+        self.content_bias = torch.zeros_like(part.content_bias)
+        self.time_bias = torch.zeros_like(part.time_bias)
+        self.channel_bias = torch.zeros_like(part.channel_bias)
 
     def add_to(self, totals: list[Tensor | None], part: _Part) -> None:
         """Add to the gradients of the call's inputs from `key` on."""
@@ -418,8 +414,9 @@ def _backward_block(part: _Part, block: _Block, sums: _Gradients, d_out: Tensor,
     d_by_time, d_by_channel = torch.zeros_like(block.by_time), torch.zeros_like(block.by_channel)
     d_rows = torch.zeros_like(block.rows)
     if end > begin:
-        assert part.key is not None and sums.key is not None
-        keys, values = (x[:, :, begin:end].flatten(2, 3) for x in (part.key, part.value))
+        assert part.key is not None
+        assert sums.key is not None
+        keys, values = part.key[:, :, begin:end].flatten(2, 3), part.value[:, :, begin:end].flatten(2, 3)
         weights = _near_logits(part, block, block.by_time - lse).exp_()
         sums.value[:, :, begin:end] += (weights.mT @ d_out).view_as(sums.value[:, :, begin:end])
         d_logits = d_out @ values.mT
@@ -487,11 +484,13 @@ def _far_backward(
         read_channels, read_times = by_channel @ read.mT, by_time @ read
     d_by_time -= by_time * dot * read_channels
     d_by_channel -= by_channel * dot * read_times
-    for some in _chunks(by_channel.shape[-1], d_out.numel() * d_out.itemsize, d_out.device):
-        values = part.value[:, :, begin:end, some].flatten(3)  # (b, k, n, some * d)
-        weighted = (by_channel[..., some, None] * d_out[..., None, :]).flatten(3)  # (b, k, m, some * d)
-        sums.value[:, :, begin:end, some] += (by_time.mT @ weighted).unflatten(3, (-1, d_out.shape[-1]))
-        d_by_time += by_time * (weighted @ values.mT)
-        read_values = (by_time @ values).view(d_out[..., 0].numel(), -1, d_out.shape[-1])
-        dots = torch.bmm(read_values, d_out.reshape(-1, d_out.shape[-1], 1)).view(*d_out.shape[:3], -1)
-        d_by_channel[..., some] += by_channel[..., some] * dots
+    count, channels = by_channel[..., 0].numel(), by_channel.shape[-1]
+    for some in _chunks(end - begin, count * channels * d_out.itemsize, d_out.device):
+        steps = slice(begin + some.start, begin + some.stop)
+        of_time = by_time[..., some]
+        products = d_out @ part.value[:, :, steps].flatten(2, 3).mT  # (b, k, m, steps * C): dO . V
+        grid = products.view(count, -1, channels)
+        d_by_time[..., some] += of_time * torch.bmm(grid, by_channel.view(count, -1, 1)).view(of_time.shape)
+        d_by_channel += by_channel * torch.bmm(of_time.reshape(count, 1, -1), grid).view(by_channel.shape)
+        weights = torch.mul(of_time.reshape(count, -1, 1), by_channel.view(count, 1, -1), out=grid).view(products.shape)
+        sums.value[:, :, steps] += (weights.mT @ d_out).view_as(sums.value[:, :, steps])

@@ -1,5 +1,7 @@
-"""What every form of MVPA is given: `Inputs` and `Options`, checked and complete. B samples, H query heads, Hk key/value
-heads, T steps, C channels, d numbers a head; query head h reads key/value head h // (H // Hk).
+"""What every form of MVPA is given: `Inputs` and `Options`, checked and complete.
+
+B samples, H query heads, Hk key/value heads, T steps, C channels, d numbers a head. Query head h reads key/value head
+h // (H // Hk).
 """
 
 from typing import NamedTuple

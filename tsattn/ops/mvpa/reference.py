@@ -1,7 +1,7 @@
 """Multi-variate parallel attention (MVPA), its definition: dense, slow, any dtype, any device.
 
-Ours, from the description of MVPFormer (IBM/multi-variate-parallel-transformer). In float64 it is the oracle by which the
-other two forms are judged; it imports neither. Memory grows with the square of the number of tokens.
+Ours, from the description of MVPFormer (IBM/multi-variate-parallel-transformer). In float64 it is the oracle by which
+the other two forms are judged; it imports neither. Memory grows with the square of the number of tokens.
 
 Tokens stand on a grid of T time steps and C channels. A query at (t, c) reads a key at (t', c') with the logit
 
@@ -9,7 +9,7 @@ Tokens stand on a grid of T time steps and C channels. A query at (t, c) reads a
             + (q + v) · R[t - t']         time
             + (q + z) · Ch[|c - c'|] )    channel
 
-A key out of the window keeps its time and channel terms and thereby its softmax weight: the window limits content alone.
+A key out of the window keeps its time and channel terms and thereby its weight: the window limits content alone.
 """
 
 from typing import NamedTuple

@@ -9,7 +9,6 @@ from types import ModuleType
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import register_flop_formula
 
 from tsattn.ops.mvpa.problem import Inputs, Options, check_masks
 
@@ -118,41 +117,3 @@ def _differentiate_twice(ctx, *grads):
 
 mvpa_forward.register_autograd(_differentiate, setup_context=_remember)
 mvpa_backward.register_autograd(_differentiate_twice, setup_context=lambda ctx, inputs, output: None)
-
-
-def pairs(time: int, window: int, causal: bool, full_last: bool) -> tuple[int, int]:
-    """Return how many (query step, key step) pairs there are, and how many of them have a content term."""
-    total = content = 0
-    for t in range(time):
-        keys = t + 1 if causal else time
-        near = min(keys, t + window + 1) - max(0, t - window)
-        total += keys
-        content += keys if full_last and t == time - 1 else near
-    return total, content
-
-
-def _useful(query, key, channel_key, window, causal, full_last, near: int, far: int, bias: int) -> int:
-    """Count multiply-adds: `near` matrix products for a pair in the window, `far` for another, `bias` for a distance."""
-    batch, heads, time, channels, size = query
-    total, content = (
-        pairs(time, window, causal, full_last) if key is not None else (pairs(time, time, causal, False)[0], 0)
-    )
-    each = 2 * size * batch * heads
-    of_pairs = (near * content + far * (total - content)) * channels * channels
-    return each * (of_pairs + bias * time * channels * (time + channels))
-
-
-@register_flop_formula(torch.ops.tsattn.mvpa_forward)
-def forward_flops(
-    query, key, value, time_key, channel_key, u, v, z, cm, tm, km, window, causal, full_last, *_, **__
-) -> int:
-    """Count the useful floating-point operations of the forward pass (masks are not subtracted)."""
-    return _useful(query, key, channel_key, window, causal, full_last, near=2, far=1, bias=1)
-
-
-@register_flop_formula(torch.ops.tsattn.mvpa_backward)
-def backward_flops(
-    grad, query, key, value, time_key, channel_key, u, v, z, cm, tm, km, out, lse, window, causal, full_last, *_, **__
-) -> int:
-    """Count those of the backward pass: 5 products for a pair in the window, 2 for another."""
-    return _useful(query, key, channel_key, window, causal, full_last, near=5, far=2, bias=3)
