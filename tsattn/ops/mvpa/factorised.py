@@ -110,7 +110,7 @@ class _Part:
         key, value: (b, k, T, C, d); `key` is None where there is no content.
         time_rows: (1 or b, k, distances, d) by t' - t, ascending from 1 - T; zeros for keys after a causal query.
         channel_rows: (1 or b, k, 2C - 1, d) by c' - c, ascending.
-        content_bias, time_bias, channel_bias: (k, g, 1, d).
+        content_bias, time_bias, channel_bias: (k, g, 1, d), scaled.
         channel_mask, time_mask, key_mask: (b, C), (b, T) and (b, T, C), or None.
     """
 
@@ -138,7 +138,7 @@ class _Part:
         ch = _of_samples(inputs.channel_key, samples)[:, heads].to(work)
         self.channel_rows = torch.cat([ch[:, :, 1:].flip(2), ch], 2)
         self.content_bias, self.time_bias, self.channel_bias = (
-            _grouped(x[None], kv_heads)[0, heads, :, None].to(work) for x in inputs[5:8]
+            _grouped(x[None], kv_heads)[0, heads, :, None].to(work) * options.scale for x in inputs[5:8]
         )
 
     def readable(self, x: Tensor) -> Tensor:
@@ -180,6 +180,7 @@ class _Block:
         far: Those that are in no row's window.
         beyond: (steps, near steps), True where a near step is out of a row's window; None if nowhere.
         rows: The queries, (b, k, m, d).
+        time_query, channel_query: The same with the bias of a term, scaled; `content_query` makes the third.
         by_time: (b, k, m, key steps), scaled, -inf where hidden.
         by_channel: (b, k, m, C), scaled, -inf where hidden.
     """
@@ -205,14 +206,13 @@ class _Block:
 
         step = torch.arange(keys, device=device)
         query_step = torch.arange(first, last, device=device)[:, None]
-        self.by_time = _shift(self.with_bias(part.time_bias) @ part.time_rows[:, :, self.time_span].mT, self.shape, 3)
+        self.time_query, self.channel_query = self._biased(part.time_bias), self._biased(part.channel_bias)
+        self.by_time = _shift(self.time_query @ part.time_rows[:, :, self.time_span].mT, self.shape, 3)
         if options.causal and last - first > 1:
             self.by_time.view(*self.shape[:5], keys).masked_fill_((step > query_step)[:, None], NEVER)
         if part.time_mask is not None:
             self.by_time.masked_fill_(~part.time_mask[:, None, None, :keys], NEVER)
-        self.by_channel = _shift(
-            self.with_bias(part.channel_bias) @ part.channel_rows[:, :, self.channel_span].mT, self.shape, 4
-        )
+        self.by_channel = _shift(self.channel_query @ part.channel_rows[:, :, self.channel_span].mT, self.shape, 4)
         if part.channel_mask is not None:
             self.by_channel.masked_fill_(~part.channel_mask[:, None, None], NEVER)
 
@@ -225,10 +225,13 @@ class _Block:
             if not options.full_last and options.causal and last - 1 - begin <= options.window:
                 self.beyond = None  # only keys after the query's step, which are hidden
 
-    def with_bias(self, bias: Tensor) -> Tensor:
-        """Return scale * (queries + bias), (b, k, m, d)."""
+    def content_query(self, part: _Part) -> Tensor:
+        """Return scale * (queries + content bias), (b, k, m, d)."""
+        return self._biased(part.content_bias)
+
+    def _biased(self, bias: Tensor) -> Tensor:
         grouped = self.rows.view(*self.shape[:3], -1, self.shape[-1])
-        return ((grouped + bias) * self.scale).view(self.rows.shape)
+        return torch.add(bias, grouped, alpha=self.scale).view(self.rows.shape)
 
 
 def _blocks(part: _Part) -> Iterator[_Block]:
@@ -306,7 +309,7 @@ def _near_logits(part: _Part, block: _Block, by_time: Tensor) -> Tensor:
     if part.key_mask is not None:
         logits.masked_fill_(~part.key_mask[:, None, None, begin:end], NEVER)
     logits = logits.flatten(3)
-    query, keys = block.with_bias(part.content_bias), part.key[:, :, begin:end].flatten(2, 3)
+    query, keys = block.content_query(part), part.key[:, :, begin:end].flatten(2, 3)
     if block.beyond is None:
         logits.flatten(0, 1).baddbmm_(query.flatten(0, 1), keys.flatten(0, 1).mT)
     else:
@@ -396,7 +399,7 @@ class _Gradients:
         of_channel[:, :, 1:] += self.channel_rows[:, :, : channels - 1].flip(2)
         for total, mine in zip(totals[4:], (self.content_bias, self.time_bias, self.channel_bias), strict=True):
             if total is not None:
-                total.unflatten(0, (-1, part.query.shape[2]))[part.heads] += mine[:, :, 0]
+                total.unflatten(0, (-1, part.query.shape[2]))[part.heads] += mine[:, :, 0] * part.options.scale
 
 
 def _backward_block(part: _Part, block: _Block, sums: _Gradients, d_out: Tensor, dot: Tensor, lse: Tensor) -> Tensor:
@@ -425,10 +428,9 @@ def _backward_block(part: _Part, block: _Block, sums: _Gradients, d_out: Tensor,
         d_by_channel += d_logits.unflatten(-1, (end - begin, -1)).sum(-2)
         if block.beyond is not None:
             _without_beyond(d_logits, block)
-        sums.key[:, :, begin:end] += (d_logits.mT @ block.with_bias(part.content_bias)).view_as(
-            sums.key[:, :, begin:end]
-        )
-        d_rows += _of_queries(d_logits @ keys, block, sums.content_bias)
+        sums.key[:, :, begin:end] += (d_logits.mT @ block.content_query(part)).view_as(sums.key[:, :, begin:end])
+        d_rows = d_logits @ keys
+        sums.content_bias += _by_head(d_rows, block)
     if block.far:
         channel_most = block.by_channel.amax(-1, keepdim=True)
         channel_most = channel_most.masked_fill(channel_most == NEVER, 0)
@@ -438,30 +440,24 @@ def _backward_block(part: _Part, block: _Block, sums: _Gradients, d_out: Tensor,
             _far_backward(
                 part, sums, by_time, by_channel, begin, end, d_out, dot, d_by_time[..., begin:end], d_by_channel
             )
-    for d_term, axis, table, span, of_table, bias, of_bias in (
-        (d_by_time, 3, part.time_rows, block.time_span, sums.time_rows, part.time_bias, sums.time_bias),
-        (
-            d_by_channel,
-            4,
-            part.channel_rows,
-            block.channel_span,
-            sums.channel_rows,
-            part.channel_bias,
-            sums.channel_bias,
-        ),
-    ):
-        by_distance = _unshift(d_term, block.shape, axis)
-        of_rows = by_distance.mT @ block.with_bias(bias)
+    of_time = (d_by_time, 3, block.time_query, block.time_span, part.time_rows, sums.time_rows, sums.time_bias)
+    of_channel = (
+        d_by_channel, 4, block.channel_query, block.channel_span, part.channel_rows,
+        sums.channel_rows, sums.channel_bias,
+    )  # fmt: skip
+    for by_key, axis, query, span, table, of_table, of_bias in (of_time, of_channel):
+        by_distance = _unshift(by_key, block.shape, axis)
+        of_rows = by_distance.mT @ query
         of_table[:, :, span] += of_rows if table.shape[0] == of_rows.shape[0] else of_rows.sum(0, keepdim=True)
-        d_rows += _of_queries(by_distance @ table[:, :, span], block, of_bias)
-    return d_rows
+        of_query = by_distance @ table[:, :, span]
+        of_bias += _by_head(of_query, block)
+        d_rows += of_query
+    return d_rows.mul_(block.scale)
 
 
-def _of_queries(gradient: Tensor, block: _Block, of_bias: Tensor) -> Tensor:
-    """Scale the gradient of queries with a bias, (b, k, m, d), and add it to that of the bias."""
-    gradient.mul_(block.scale)
-    of_bias += gradient.view(*block.shape[:3], -1, block.shape[-1]).sum((0, 3)).unsqueeze(2)
-    return gradient
+def _by_head(of_rows: Tensor, block: _Block) -> Tensor:
+    """Sum (b, k, m, d) over samples, steps and channels to (k, g, 1, d)."""
+    return of_rows.view(*block.shape[:3], -1, block.shape[-1]).sum((0, 3)).unsqueeze(2)
 
 
 def _far_backward(
