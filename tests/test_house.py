@@ -76,6 +76,18 @@ def test_models_do_not_import_each_other():
         assert not [name for name in imports(path) if name.startswith("tsattn.models")], path.name
 
 
+@pytest.mark.parametrize("path", sorted((PACKAGE / "ops").rglob("reference.py")), ids=lambda path: path.parent.name)
+def test_the_definition_of_an_op_does_not_depend_on_what_it_judges(path: Path):
+    ours = {name for name in imports(path) if name.startswith("tsattn")}
+    assert ours
+    assert all(name.startswith(f"tsattn.ops.{path.parent.name}.problem.") for name in ours), ours
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_a_kernel_imports_triton(path: Path):
+    assert path.name == "kernel.py" or "triton" not in {name.partition(".")[0] for name in imports(path)}
+
+
 def python(code: str) -> str:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True, check=True)
     return done.stdout
@@ -85,6 +97,11 @@ def test_importing_the_package_loads_nothing_heavy():
     heavy = "torch triton mne lightning pandas xarray matplotlib".split()
     loaded = python(f"import sys, tsattn; print([m for m in {heavy} if m in sys.modules])")
     assert loaded.strip() == "[]"
+
+
+def test_the_ops_and_the_forecasters_load_without_triton():
+    loaded = python("import sys, tsattn.ops, tsattn.layers.mvpa; print('triton' in sys.modules)")
+    assert loaded.strip() == "False"
 
 
 def test_help_answers_without_torch():

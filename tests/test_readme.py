@@ -27,12 +27,15 @@ def test_the_commands_and_the_python_example_run_in_order(tmp_path: Path):
         assert done.returncode == 0, done.stderr
     assert (tmp_path / "forecast.png").stat().st_size > 10_000
     assert (tmp_path / "runs/first/metrics.json").exists()
+    printed = ""
     for block in blocks("python"):
         done = subprocess.run(
             [sys.executable, "-c", block], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr
-        assert "target_name" in done.stdout
+        printed += done.stdout
+    assert "target_name" in printed
+    assert "torch.Size([2, 4, 25, 64, 32])" in printed
 
 
 @pytest.mark.parametrize("path", re.findall(r"\]\((?!http)([^)]+)\)", README))

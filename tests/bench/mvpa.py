@@ -385,7 +385,8 @@ def main() -> None:
                 rows.append(
                     dict(date=date.today().isoformat(), machine=machine, **versions, dtype=str(dtype),
                          **shape._asdict(), contestant=name, wanted=wanted, median_ms=1e3 * median,
-                         q20_ms=1e3 * low, q80_ms=1e3 * high, floor_ms=1e3 * least, share=least / median, extra_mib=extra / 2**20)
+                         q20_ms=1e3 * low, q80_ms=1e3 * high, floor_ms=1e3 * least, share=least / median,
+                         extra_mib=extra / 2**20)
                 )  # fmt: skip
                 ratio = f"{median / base:6.1f} x ours" if base else ""
                 print(
