@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from tsattn.layers.convert import Foreign
 from tsattn.layers.dropout import Dropout
-from tsattn.ops.mvpa import Backend, DropoutKind, MVPAMaps, mvpa_attention
+from tsattn.ops.mvpa import MVPAMaps, mvpa_attention
+from tsattn.ops.mvpa.problem import Backend, DropoutKind, check_choices, padding
 
 Index = Literal["current", "absolute"]
 
@@ -42,7 +43,7 @@ class MVPAttention(nn.Module):
         backend: Form of the computation, see `mvpa_attention`.
 
     Raises:
-        ValueError: If head counts do not divide, or index is unknown.
+        ValueError: If head counts do not divide, or an argument means nothing.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class MVPAttention(nn.Module):
             raise ValueError(f"MVPAttention: heads is {heads} and kv_heads {kv_heads}, expected a divisor of heads.")
         if index not in ("current", "absolute"):
             raise ValueError(f"MVPAttention: index is {index!r}, expected 'current' or 'absolute'.")
+        check_choices(window, dropout, dropout_kind, backend)
         size = d_model // heads
         self.heads, self.kv_heads, self.index = heads, kv_heads, index
         self.window, self.causal, self.full_last, self.scale = window, causal, full_last, scale
@@ -104,8 +106,8 @@ class MVPAttention(nn.Module):
             time_table: At least T rows, by time distance. If not causal, either one table for |t - t'| or two stacked,
                 (2, rows, d_model): for earlier keys (t' <= t) and for later ones.
             channel_table: At least C rows, by channel distance.
-            channel_mask: False for a padded channel; its output is 0.
-            time_mask: False for a padded step; its output is 0.
+            channel_mask: False for a padded channel: whatever stands there, it is not read and its output is 0.
+            time_mask: False for a padded step, likewise.
             key_mask: False for a token that must not be read, but has an output.
             maps: A list to which the attention maps are appended, which takes the dense form.
 
@@ -124,6 +126,9 @@ class MVPAttention(nn.Module):
                     f"MVPAttention: {name}_table has {table.shape[-2]} rows, expected at least {count}, one for each "
                     f"{'step' if name == 'time' else 'channel'}."
                 )
+        padded = padding(channel_mask, time_mask)
+        if padded is not None:  # what stands there must not reach the weights' gradients
+            tokens = tokens.masked_fill(padded[:, 0, :, :, None], 0)
         size = tokens.shape[-1] // self.heads
         query, value = (x(tokens).unflatten(-1, (-1, size)).permute(0, 3, 1, 2, 4) for x in (self.query, self.value))
         key = None if self.key is None else self.key(tokens).unflatten(-1, (-1, size)).permute(0, 3, 1, 2, 4)

@@ -19,14 +19,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from tsattn.ops.mvpa.problem import Inputs, Options, check_masks
+from tsattn.ops.mvpa.problem import Backend, DropoutKind, Inputs, Options, check_choices, check_inputs, check_masks
 from tsattn.ops.mvpa.reference import MVPAMaps, mvpa_reference
 from tsattn.ops.mvpa.registration import mvpa_forward
 
 __all__ = ["Backend", "DropoutKind", "MVPAMaps", "mvpa_attention", "structured_dropout"]
 
-Backend = Literal["auto", "reference", "torch", "triton"]
-DropoutKind = Literal["sample", "call", "element"]
 DENSE_BYTES = 4 << 30  # above this, the dense form has to be asked for by name
 logger = logging.getLogger(__name__)
 
@@ -55,7 +53,7 @@ def mvpa_attention(
     return_lse: bool = False,
     return_maps: bool = False,
     backend: Backend = "auto",
-) -> Tensor | tuple[Tensor, Tensor] | tuple[Tensor, MVPAMaps]:
+) -> Tensor | tuple[Tensor | MVPAMaps | None, ...]:
     """Let every token of a time x channel grid read every other one, by content, elapsed time and channel distance.
 
     With s the scale, the query at (t, c) reads the key at (t', c') with the softmax over all keys of
@@ -101,8 +99,8 @@ def mvpa_attention(
             or it is an error.
 
     Returns:
-        (B, H, T, C, size) in the type of `query` (under autocast, in autocast's type); with `return_lse` or
-        `return_maps` a pair.
+        (B, H, T, C, size) in the type of `query` (under autocast, in autocast's type); a tuple of it and what else was
+        asked for, in the order of the arguments.
 
     Raises:
         ValueError: If shapes, types or masks do not fit, a sample is all padding, or the backend cannot do it.
@@ -121,7 +119,10 @@ def mvpa_attention(
         for name, bias in (("content_bias", content_bias), ("time_bias", time_bias), ("channel_bias", channel_bias))
     )
     inputs = Inputs(query, key, value, time_key, channel_key, u, v, z, channel_mask, time_mask, key_mask)
-    _check(inputs, window, causal, dropout_p, dropout, generator)
+    check_choices(window, dropout_p, dropout, backend)
+    check_inputs(inputs, causal)
+    if generator is not None and generator.device.type != kind:
+        raise ValueError(f"generator is on {generator.device}, expected {query.device} as query.")
     steps = query.shape[2]
     if not causal and time_key.shape[2] == steps:  # by |t - t'|
         inputs = inputs._replace(time_key=torch.cat([time_key[:, :, 1:].flip(2), time_key], 2))
@@ -136,11 +137,11 @@ def mvpa_attention(
         if not torch.compiler.is_compiling():
             check_masks(inputs)
         out, lse, maps = _dense(inputs, options, p if dropout == "element" else 0.0, generator)
-        if return_maps:
-            return out, maps
     else:
         out, lse = mvpa_forward(*inputs, *options, form)
-    return (out, lse.detach()) if return_lse else out
+        maps = None
+    asked = [x for x, wanted in ((lse.detach(), return_lse), (maps, return_maps)) if wanted]
+    return (out, *asked) if asked else out
 
 
 def structured_dropout(
@@ -188,79 +189,12 @@ def _per_head(name: str, bias: Tensor | None, query: Tensor, value: Tensor) -> T
     return bias if bias.shape[0] == heads else bias.repeat_interleave(heads // bias.shape[0], 0)
 
 
-def _check(
-    inputs: Inputs, window: int | None, causal: bool, dropout_p: float, dropout: str, generator: torch.Generator | None
-) -> None:
-    """Refuse what does not fit, from shapes and types alone.
-
-    Raises:
-        ValueError: In one sentence.
-    """
-    query, key, value, time_key, channel_key = inputs[:5]
-    if query.ndim != 5 or value.ndim != 5:
-        raise ValueError(
-            f"query has shape {tuple(query.shape)} and value {tuple(value.shape)}, "
-            "expected (batch, head, time, channel, size)."
-        )
-    batch, heads, time, channels, size = query.shape
-    kv_heads = value.shape[1]
-    if time < 1 or channels < 1 or size < 1:
-        raise ValueError(f"query has {time} steps, {channels} channels and size {size}, expected at least one of each.")
-    if kv_heads < 1 or heads % kv_heads:
-        raise ValueError(f"query has {heads} heads and value {kv_heads}, expected a multiple of those of value.")
-    expected: dict[str, tuple[Tensor | None, tuple[int, ...]]] = {
-        "value": (value, (batch, kv_heads, time, channels, size)),
-        "key": (key, (batch, kv_heads, time, channels, size)),
-        "channel_mask": (inputs.channel_mask, (batch, channels)),
-        "time_mask": (inputs.time_mask, (batch, time)),
-        "key_mask": (inputs.key_mask, (batch, time, channels)),
-    }
-    for name, (x, shape) in expected.items():
-        if x is not None and x.shape != shape:
-            raise ValueError(f"{name} has shape {tuple(x.shape)}, expected {shape} to fit query {tuple(query.shape)}.")
-    rows = {time} if causal else {time, 2 * time - 1}
-    for name, table, counts, why in (
-        ("time_key", time_key, rows, f"{time} steps{'' if causal else ', not causal'}"),
-        ("channel_key", channel_key, {channels}, f"{channels} channels"),
-    ):
-        fits = (
-            table.ndim == 4 and table.shape[0] in (1, batch) and table.shape[1] == kv_heads and table.shape[3] == size
-        )
-        if not fits or table.shape[2] not in counts:
-            count = " or ".join(map(str, sorted(counts)))
-            raise ValueError(
-                f"{name} has shape {tuple(table.shape)}, "
-                f"expected (1 or {batch}, {kv_heads}, {count}, {size}) for {why}."
-            )
-    for name, x in zip(Inputs._fields, inputs, strict=True):
-        if x is None:
-            continue
-        if x.device != query.device:
-            raise ValueError(f"{name} is on {x.device}, expected {query.device} as query.")
-        if name.endswith("mask") and x.dtype != torch.bool:
-            raise ValueError(f"{name} has type {x.dtype}, expected torch.bool (True where the token is real).")
-        if name in Inputs._fields[1:5] and x.dtype != query.dtype:
-            raise ValueError(f"{name} has type {x.dtype}, expected {query.dtype} as query.")
-    if not query.dtype.is_floating_point:
-        raise ValueError(f"query has type {query.dtype}, expected a floating one.")
-    if window is not None and window < 0:
-        raise ValueError(f"window is {window}, expected at least 0 steps, None for all, or key=None for no content.")
-    if not 0.0 <= dropout_p < 1.0:
-        raise ValueError(f"dropout_p is {dropout_p}, expected a probability in [0, 1).")
-    if dropout not in ("sample", "call", "element"):
-        raise ValueError(f"dropout is {dropout!r}, expected 'sample', 'call' or 'element'.")
-    if generator is not None and generator.device.type != query.device.type:
-        raise ValueError(f"generator is on {generator.device}, expected {query.device} as query.")
-
-
 def _choose(backend: str, inputs: Inputs, dense: bool) -> Literal["reference", "torch", "triton"]:
     """Return the form to take; `dense` if something is asked for that only the definition has.
 
     Raises:
-        ValueError: If the one asked for by name cannot do it, or the dense form would be too large.
+        ValueError: If the form asked for by name cannot do it, or the dense one would be too large.
     """
-    if backend not in ("auto", "reference", "torch", "triton"):
-        raise ValueError(f"backend is {backend!r}, expected 'auto', 'reference', 'torch' or 'triton'.")
     if backend == "reference":
         return "reference"
     if dense:

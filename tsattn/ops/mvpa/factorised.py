@@ -289,16 +289,23 @@ def _forward_block(part: _Part, block: _Block) -> tuple[Tensor, Tensor]:
         total += weights.sum(-1, keepdim=True)
         out = weights @ part.value[:, :, begin:end].flatten(2, 3)
     if block.far:
-        channel_most = channel_most.masked_fill(channel_most == NEVER, 0)
-        by_channel = (block.by_channel - channel_most).exp_()
+        by_channel, channel_most = _exp(block.by_channel)
         for begin, end in block.far:
-            by_time = (block.by_time[..., begin:end] + (channel_most - shift)).exp_()
+            by_time, time_most = _exp(block.by_time[..., begin:end])
+            by_time *= (time_most + channel_most - shift).exp_()  # never above 1: `shift` is the largest of such sums
             total += _far_total(part, by_time, by_channel, begin, end)
             _add_far_values(part, by_time, by_channel, begin, end, out)
     if part.key_mask is not None:
         _refuse_underflow(part, block, total)
     out.div_(total.masked_fill(total == 0, 1))
     return out, torch.where(total > 0, shift + total.log(), float("inf"))[..., 0]
+
+
+def _exp(term: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the exponentials of a term (b, k, m, *) over the largest of its row, and that largest one (b, k, m, 1)."""
+    most = term.amax(-1, keepdim=True)
+    most = most.masked_fill(most == NEVER, 0)
+    return (term - most).exp_(), most
 
 
 def _near_logits(part: _Part, block: _Block, by_time: Tensor) -> Tensor:
@@ -432,11 +439,10 @@ def _backward_block(part: _Part, block: _Block, sums: _Gradients, d_out: Tensor,
         d_rows = d_logits @ keys
         sums.content_bias += _by_head(d_rows, block)
     if block.far:
-        channel_most = block.by_channel.amax(-1, keepdim=True)
-        channel_most = channel_most.masked_fill(channel_most == NEVER, 0)
-        by_channel = (block.by_channel - channel_most).exp_()
+        by_channel, channel_most = _exp(block.by_channel)
         for begin, end in block.far:
-            by_time = (block.by_time[..., begin:end] + (channel_most - lse)).exp_()
+            by_time, time_most = _exp(block.by_time[..., begin:end])
+            by_time *= (time_most + channel_most - lse).exp_()
             _far_backward(
                 part, sums, by_time, by_channel, begin, end, d_out, dot, d_by_time[..., begin:end], d_by_channel
             )

@@ -23,14 +23,14 @@ def pairs(time: int, window: int, causal: bool, full_last: bool) -> tuple[int, i
 
 
 def _useful(query, key, window, causal, full_last, near: int, far: int, bias: int) -> int:
-    """Count `near` matrix products for a pair in the window, `far` for another, `bias` for a query and a distance."""
+    """Count `near` products for a pair in the window, `far` for another, `bias` for a query and a step or channel."""
     batch, heads, time, channels, size = query
     total, content = (
         pairs(time, window, causal, full_last) if key is not None else (pairs(time, time, causal, False)[0], 0)
     )
     each = 2 * size * batch * heads
     of_pairs = (near * content + far * (total - content)) * channels * channels
-    return each * (of_pairs + bias * time * channels * (time + channels))
+    return each * (of_pairs + bias * channels * (total + time * channels))
 
 
 @register_flop_formula(torch.ops.tsattn.mvpa_forward)

@@ -4,10 +4,13 @@ B samples, H query heads, Hk key/value heads, T steps, C channels, d numbers a h
 h // (H // Hk).
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
+
+Backend = Literal["auto", "reference", "torch", "triton"]
+DropoutKind = Literal["sample", "call", "element"]
 
 
 class Inputs(NamedTuple):
@@ -70,6 +73,75 @@ def last_steps(time_mask: Tensor) -> Tensor:
     """Return the index of each sample's last step that is not padding, (B,)."""
     steps = torch.arange(time_mask.shape[1], device=time_mask.device)
     return torch.where(time_mask, steps, 0).amax(1)
+
+
+def check_choices(window: int | None, dropout_p: float, dropout: str, backend: str) -> None:
+    """Refuse numbers and words that mean nothing.
+
+    Raises:
+        ValueError: In one sentence.
+    """
+    if window is not None and window < 0:
+        raise ValueError(f"window is {window}, expected at least 0 steps, None for all, or key=None for no content.")
+    if not 0.0 <= dropout_p < 1.0:
+        raise ValueError(f"dropout_p is {dropout_p}, expected a probability in [0, 1).")
+    for name, word, words in (("dropout", dropout, DropoutKind), ("backend", backend, Backend)):
+        if word not in get_args(words):
+            raise ValueError(f"{name} is {word!r}, expected one of {', '.join(map(repr, get_args(words)))}.")
+
+
+def check_inputs(inputs: Inputs, causal: bool) -> None:
+    """Refuse what does not fit, from shapes and types alone.
+
+    Sentences are made when they are needed: a compiled caller would take numbers in them for constants.
+
+    Raises:
+        ValueError: In one sentence.
+    """
+    query, key, value, time_key, channel_key = inputs[:5]
+    if query.ndim != 5 or value.ndim != 5:
+        raise ValueError(
+            f"query has shape {tuple(query.shape)} and value {tuple(value.shape)}, "
+            "expected (batch, head, time, channel, size)."
+        )
+    batch, heads, time, channels, size = query.shape
+    kv_heads = value.shape[1]
+    if time < 1 or channels < 1 or size < 1:
+        raise ValueError(f"query has {time} steps, {channels} channels and size {size}, expected at least one of each.")
+    if kv_heads < 1 or heads % kv_heads:
+        raise ValueError(f"query has {heads} heads and value {kv_heads}, expected a multiple of those of value.")
+    for name, x, shape in (
+        ("value", value, (batch, kv_heads, time, channels, size)),
+        ("key", key, (batch, kv_heads, time, channels, size)),
+        ("channel_mask", inputs.channel_mask, (batch, channels)),
+        ("time_mask", inputs.time_mask, (batch, time)),
+        ("key_mask", inputs.key_mask, (batch, time, channels)),
+    ):
+        if x is not None and x.shape != shape:
+            raise ValueError(f"{name} has shape {tuple(x.shape)}, expected {shape} to fit query {tuple(query.shape)}.")
+    for name, table, counts in (
+        ("time_key", time_key, (time,) if causal else (time, 2 * time - 1)),
+        ("channel_key", channel_key, (channels,)),
+    ):
+        fits = table.ndim == 4 and (table.shape[0] == 1 or table.shape[0] == batch)
+        fits = fits and table.shape[1] == kv_heads and table.shape[3] == size
+        if not fits or all(table.shape[2] != count for count in counts):
+            count = " or ".join(map(str, counts))
+            of = f"{channels} channels" if name == "channel_key" else f"{time} steps{'' if causal else ', not causal'}"
+            raise ValueError(
+                f"{name} has shape {tuple(table.shape)}, expected (1 or {batch}, {kv_heads}, {count}, {size}) for {of}."
+            )
+    for name, x in zip(Inputs._fields, inputs, strict=True):
+        if x is None:
+            continue
+        if x.device != query.device:
+            raise ValueError(f"{name} is on {x.device}, expected {query.device} as query.")
+        if name.endswith("mask") and x.dtype != torch.bool:
+            raise ValueError(f"{name} has type {x.dtype}, expected torch.bool (True where the token is real).")
+        if name in Inputs._fields[1:5] and x.dtype != query.dtype:
+            raise ValueError(f"{name} has type {x.dtype}, expected {query.dtype} as query.")
+    if not query.dtype.is_floating_point:
+        raise ValueError(f"query has type {query.dtype}, expected a floating one.")
 
 
 def check_masks(inputs: Inputs) -> None:

@@ -94,6 +94,7 @@ def mvpa_reference(
     weights = logits.masked_fill(empty, 0).softmax(-1).masked_fill(~mask, 0)
     lse = logits.logsumexp(-1).masked_fill(empty[..., 0], float("inf"))
     out = (weights if multiplier is None else weights * multiplier) @ v
+    out = out.masked_fill(hidden.flatten(2)[..., None], 0)  # 0 already, but now nothing that comes back gets in
 
     grid = (batch, heads, time, channels)
     terms = (weights, content, by_time.masked_fill(~mask, 0), by_channel.masked_fill(~mask, 0))
