@@ -335,7 +335,7 @@ def main() -> None:
     names = arguments.shapes or (GPU_SHAPES if device == "cuda" else CPU_SHAPES)
     shapes = [Shape(*map(int, name.split("x")), *head) for name in names for head in heads]
     if arguments.memory:
-        report_memory([Shape(1, 25 * 2**i, 32, 4, 2, 64) for i in range(4)])
+        report_memory([Shape(1, 100 * 2**i, 32, 4, 2, 64) for i in range(4)])
         return
     machine = (
         torch.cuda.get_device_name()
