@@ -851,7 +851,6 @@ TILES_16 = {
     "far_backward_key": {64: Tile(64, 128, 8, 3), 128: Tile(64, 128, 8, 3), 256: Tile(64, 64, 8, 2)},
     "bias_backward": {64: Tile(64, 32, 4, 2), 128: Tile(64, 32, 8, 2), 256: Tile(32, 32, 8, 1)},
 }
-TILES_16_ON_90 = {("near_backward_query", 64): Tile(128, 64, 8, 2), ("near_backward_query", 128): Tile(128, 64, 8, 2)}
 TILES_32 = {  # each product is three of tf32
     "bias": {64: Tile(64, 32, 4, 2), 128: Tile(32, 32, 8, 1), 256: Tile(16, 16, 4, 1)},
     "far_forward_channels_first": {64: Tile(64, 32, 4, 2), 128: Tile(64, 32, 8, 2), 256: Tile(32, 32, 8, 1)},
@@ -863,15 +862,19 @@ TILES_32 = {  # each product is three of tf32
     "far_backward_key": {64: Tile(32, 64, 4, 2), 128: Tile(32, 64, 8, 1), 256: Tile(16, 32, 8, 1)},
     "bias_backward": {64: Tile(32, 32, 4, 2), 128: Tile(32, 32, 8, 1), 256: Tile(16, 32, 8, 1)},
 }
+# (architecture, bytes of a number, stage, largest padded head size)
+TILES_ELSEWHERE = {
+    (90, 2, "near_backward_query", 64): Tile(128, 64, 8, 2),
+    (90, 2, "near_backward_query", 128): Tile(128, 64, 8, 2),
+    (100, 4, "near_backward_query", 64): Tile(64, 32, 8, 2),
+}
 
 
 def tile(stage: str, dtype: torch.dtype, head_size: int, arch: int) -> Tile:
     """The launch settings of a stage on compute capability `arch` (90 for 9.0)."""
     sizes = (TILES_32 if dtype == torch.float32 else TILES_16)[stage]
     size = next(size for size in sizes if head_size <= size)
-    if arch == 90 and dtype != torch.float32 and (stage, size) in TILES_16_ON_90:
-        return TILES_16_ON_90[stage, size]
-    return sizes[size]
+    return TILES_ELSEWHERE.get((arch, dtype.itemsize, stage, size), sizes[size])
 
 
 def time_first(far_steps: int, channels: int) -> bool:
