@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tsattn.contracts import ForecastNetwork
 from tsattn.models.gateformer import GatedForecaster, Gateformer
 from tsattn.models.itransformer import ITransformer
+from tsattn.models.mvpa_forecaster import MVPAForecaster
 from tsattn.models.patchtst import PatchTST, PatchTSTOfficial
 from tsattn.models.timexer import TimeXer
 
@@ -31,6 +32,8 @@ BUILD = {
     "TimeXer MS": lambda: TimeXer(**SMALL, variates=3, features="MS", patch=8),
     "TimeXer remainder": lambda: TimeXer(**SMALL, variates=3, patch=7),
     "Gateformer": lambda: Gateformer(**PATCHED),
+    "MVPAForecaster": lambda: MVPAForecaster(**PATCHED),
+    "MVPAForecaster remainder": lambda: MVPAForecaster(**SMALL, patch=7, stride=7, window=1, channel_rows=3),
     "Gated ITransformer": lambda: GatedForecaster(ITransformer(**SMALL), **STAGE),
     "Gated PatchTST": lambda: GatedForecaster(PatchTST(**PATCHED), **STAGE),
     "Gated TimeXer": lambda: GatedForecaster(TimeXer(**SMALL, variates=3, patch=8), **STAGE),
