@@ -34,6 +34,7 @@ demo: install
 
 bench: install
 	$(BIN)/python tests/bench/training_step.py
+	$(BIN)/python tests/bench/mvpa.py
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache dist build

@@ -342,7 +342,8 @@ def main() -> None:
         if device == "cuda"
         else f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} thread"
     )
-    versions = {"torch": torch.__version__, "triton": importlib.metadata.version("triton")}
+    triton = importlib.util.find_spec("triton")
+    versions = {"torch": torch.__version__, "triton": importlib.metadata.version("triton") if triton else "none"}
     print(f"{machine}, {dtype}, {versions}")
 
     contestants: dict[str, Contestant] = {"ours": ours, "dense": dense, "flex": Flex(), "sdpa": sdpa}
@@ -391,8 +392,8 @@ def main() -> None:
                 ratio = f"{median / base:6.1f} x ours" if base else ""
                 print(
                     f"{label} {wanted:8} {name:8} {1e3 * median:9.2f} ms "
-                    f"({1e3 * low:.2f} to {1e3 * high:.2f}) {ratio:14} extra {extra / 2**20:8.1f} MiB, "
-                    f"{100 * least / median:3.0f} % of the floor's speed",
+                    f"({1e3 * low:.2f} to {1e3 * high:.2f}) {ratio:14} extra {extra / 2**20:8.1f} MiB"
+                    + ("" if name == "sdpa" else f", {100 * least / median:3.0f} % of the floor's speed"),
                     flush=True,
                 )
         modules = braindecode_modules(shape) if device == "cpu" and "braindecode" not in arguments.without else None

@@ -260,14 +260,31 @@ def test_counts_that_do_not_fit_are_refused_in_words():
 @pytest.mark.usefixtures("unchecked")
 def test_tables_that_do_not_fit_are_refused_in_words():
     tokens, time_table, channel_table = batch(5, 4)
-    with pytest.raises(ValueError, match="time_table has 4 rows, expected at least 5, one for each step"):
+    with pytest.raises(ValueError, match=r"time_table has shape \(4, 16\), expected \(at least 5, 16\) for 5 steps"):
         layer()(tokens, time_table[:4], channel_table)
-    with pytest.raises(ValueError, match="channel_table has 3 rows, expected at least 4, one for each channel"):
+    with pytest.raises(
+        ValueError, match=r"channel_table has shape \(3, 16\), expected \(at least 4, 16\) for 4 channels"
+    ):
         layer()(tokens, time_table, channel_table[:3])
-    with pytest.raises(ValueError, match=r"time_table has shape \(2, 20, 16\), expected \(rows, d_model\)\."):
+    with pytest.raises(ValueError, match=r"time_table has shape \(2, 20, 16\), expected \(at least 5, 16\) for"):
         layer()(tokens, time_table.expand(2, -1, -1), channel_table)
-    with pytest.raises(ValueError, match=r"time_table has shape \(3, 20, 16\), .* or \(2, rows, d_model\)"):
+    with pytest.raises(ValueError, match=r"time_table has shape \(3, 20, 16\), .* or \(2, at least 5, 16\)"):
         layer(causal=False)(tokens, time_table.expand(3, -1, -1), channel_table)
+    with pytest.raises(ValueError, match=r"channel_table has shape \(2, 20, 16\)"):
+        layer()(tokens, time_table, channel_table.expand(2, -1, -1))
+    with pytest.raises(ValueError, match=r"tokens has shape \(5, 4, 16\), expected \(batch, time, channel, 16\)"):
+        layer()(tokens[0], time_table, channel_table)
+    with pytest.raises(ValueError, match=r"time_table has shape \(20, 8\)"):
+        layer()(tokens, time_table[:, :8], channel_table)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_masks_that_do_not_fit_are_refused_in_words():
+    tokens, *tables = batch(5, 4)
+    with pytest.raises(ValueError, match=r"channel_mask has shape \(2, 3\), expected \(2, 4\)"):
+        layer()(tokens, *tables, channel_mask=torch.ones(2, 3, dtype=torch.bool))
+    with pytest.raises(ValueError, match=r"time_mask has type torch.float32, expected torch.bool"):
+        layer()(tokens, *tables, time_mask=torch.ones(2, 5))
 
 
 @pytest.mark.parametrize("index", ["current", "absolute"])

@@ -185,6 +185,9 @@ def jobs(arch: int, everything: bool) -> list[Job]:
     if arch == 90:
         found += [Job(name, stage, arch, dtype, 64) for dtype in ("bf16", "fp32") for name, stage in attention]
         found += [Job("near_forward_kernel", "near_forward", arch, "fp16", 64, (("ALIGNED", False),))]
+        variants = [(name, stage, flags) for name, (stage, some) in KERNELS.items() for flags in some if flags]
+        found += [Job(name, stage, arch, "bf16", 64, tuple(flags.items())) for name, stage, flags in variants]
+        found += [Job(name, stage, arch, "bf16", 64, (("keys", 16), ("C", 1))) for name, stage in attention]
     return found
 
 

@@ -43,6 +43,7 @@ class Case:
     time_first: bool | None = None
     twice: bool = False
     peaked: float = 1.0  # factor on the keys and tables
+    public: bool = False  # through mvpa_attention and autograd
 
 
 CASES = {
@@ -89,6 +90,13 @@ CASES = {
         Case(T=9, C=5, B=2, scratch=4_000, H=1, causal=False, time_mask="hole"),
         Case(T=2, C=70, H=1, scratch=1, window=0, shared=True, tile=(32, 32)),
         Case(T=5, C=5, B=5, scratch=30_000, tile=None),
+        Case(T=2, C=70, Hk=1, scratch=1, causal=False, channel_mask=True, B=2, tile=(32, 32)),
+        Case(T=2, C=70, H=1, scratch=1, content=False, tile=(32, 32)),
+    ],
+    "public": [
+        Case(T=4, C=5, B=2, H=4, Hk=2, channel_mask=True, public=True, window=1),
+        Case(T=4, C=5, B=2, time_mask="right", causal=False, shared=True, public=True),
+        Case(T=4, C=3, content=False, public=True),
     ],
     "float16": [
         Case(T=6, C=19, B=2, H=1, dtype="float16", channel_mask=True, strided=True),
@@ -160,6 +168,36 @@ def defined(tensors: dict[str, Any], masks: tuple[Any, Any], grad: Any, dtype: A
     return [out.detach(), lse.detach(), *grads]
 
 
+def through_the_door(tensors: dict[str, Any], masks: tuple[Any, Any], grad: Any, case: Case) -> list[Any]:
+    """Output, log-sum-exp and gradients as a user gets them: `mvpa_attention`, the operators, autograd."""
+    import torch
+
+    from tsattn.ops import mvpa_attention
+
+    leaves = {k: None if x is None else x.detach().requires_grad_() for k, x in tensors.items()}
+    out, lse = mvpa_attention(
+        **leaves, channel_mask=masks[0], time_mask=masks[1], window=case.window, causal=case.causal,
+        full_last=case.full_last, return_lse=True, backend="triton",
+    )  # fmt: skip
+    found = iter(torch.autograd.grad(out, [x for x in leaves.values() if x is not None], grad))
+    return [out.detach(), lse, *(None if x is None else next(found) for x in leaves.values())]
+
+
+def huge_numbers() -> str:
+    """What is wrong with float16 inputs near the largest number: q + u is more than the type holds."""
+    import torch
+
+    from tsattn.ops import mvpa_attention
+
+    query = torch.full((1, 2, 3, 4, 16), 4e4, dtype=torch.float16)
+    bias = torch.full((2, 16), 4e4)
+    out = mvpa_attention(
+        query, query, torch.randn(query.shape).half(), query[:, :, :, 0], query[:, :, 0], content_bias=bias,
+        backend="triton",
+    )  # fmt: skip
+    return "" if out.isfinite().all() else "float16 near its limit gives NaN"
+
+
 def failures_of(case: Case) -> tuple[list[str], float]:
     """What is wrong with the case, and the largest error as a multiple of what is allowed."""
     import torch
@@ -181,6 +219,8 @@ def failures_of(case: Case) -> tuple[list[str], float]:
     plain = defined(tensors, masks, grad, dtype, options)
 
     def ours() -> list[Any]:
+        if case.public:
+            return through_the_door(tensors, masks, grad.masked_fill(padding, float("nan")), case)
         inputs = Inputs(*tensors.values(), *masks)
         out, lse = kernel.forward(inputs, options)
         return [out, lse, *kernel.backward(grad.masked_fill(padding, float("nan")), inputs, out, lse, options)]
@@ -229,6 +269,11 @@ def main(groups: list[str]) -> int:
     from tsattn.ops.mvpa import kernel
 
     print(f"Triton {kernel.triton.__version__}")
+    if "float16" in groups:
+        problem = huge_numbers()
+        print(problem or "ok: float16 near its limit")
+        if problem:
+            return 1
     shipped = {name: getattr(kernel, name) for name in ("tile", "time_first")}
     failed = 0
     for case in [case for group in groups for case in CASES[group]]:

@@ -20,6 +20,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch.autograd import forward_ad
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -540,6 +541,25 @@ def test_the_definition_has_a_second_derivative_and_the_torch_form_says_that_it_
         slope.sum().backward()
 
 
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # by torch's own forward-mode formulas
+def test_a_forward_mode_derivative_is_refused_and_not_zero():
+    tensors, _ = problem(Spec(3, 2), torch.float64)
+
+    def of_query(query: Tensor, backend: str) -> Tensor:
+        return attend(tensors | {"query": query}, {}, Spec(3, 2), backend)
+
+    tangent = torch.ones_like(tensors["query"])
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(tensors["query"], tangent)
+        with pytest.raises(NotImplementedError, match=r"no forward-mode derivative.*backend='reference'"):
+            of_query(dual, "torch")
+        change = forward_ad.unpack_dual(of_query(dual, "reference")).tangent
+    step = 1e-6 * tangent
+    slope = (of_query(tensors["query"] + step, "torch") - of_query(tensors["query"] - step, "torch")) / 2e-6
+    torch.testing.assert_close(change, slope, atol=1e-7, rtol=1e-6)
+
+
 @pytest.mark.parametrize("backend", ["reference", "torch"])
 def test_the_log_sum_exp_has_no_gradient(backend: str):
     spec = Spec(3, 2)
@@ -847,6 +867,19 @@ def test_without_triton_asking_for_it_by_name_is_an_error_and_auto_takes_torch_a
 
 
 @pytest.mark.usefixtures("unchecked", "no_triton")
+def test_a_choice_that_would_be_said_in_the_log_compiles():
+    """Dynamo knows no loggers; a graph break here would make `fullgraph=True` impossible wherever Triton cannot."""
+
+    inputs = on_a_gpu()
+
+    def choice(x: Tensor) -> Tensor:
+        return x + 1 if mvpa._choose("auto", inputs, dense=False) == "torch" else x
+
+    compiled = torch.compile(choice, fullgraph=True, backend="eager")
+    assert compiled(torch.zeros(())) == 1
+
+
+@pytest.mark.usefixtures("unchecked", "no_triton")
 def test_on_a_cpu_auto_takes_the_torch_form_without_a_word(caplog: pytest.LogCaptureFixture):
     spec = Spec(4, 3)
     given = problem(spec)
@@ -895,8 +928,11 @@ WRONG: list[tuple[dict[str, Any], str]] = [  # on (batch 2, heads 4, kv heads 2,
     ({"key": shaped(2, 4, 3, 5, 8)}, r"key has shape \(2, 4, 3, 5, 8\), expected \(2, 2, 3, 5, 8\)"),
     ({"value": shaped(2, 2, 3, 4, 8)}, r"value has shape \(2, 2, 3, 4, 8\), expected \(2, 2, 3, 5, 8\)"),
     ({"query": shaped(4, 3, 5, 8)}, r"query has shape \(4, 3, 5, 8\).*expected \(batch, head, time, channel, size\)"),
-    ({"query": shaped(2, 4, 3, 0, 8)}, "query has 3 steps, 0 channels and size 8, expected at least one of each"),
-    ({"query": shaped(2, 4, 0, 5, 8)}, "query has 0 steps, 5 channels"),
+    (
+        {"query": shaped(2, 4, 3, 0, 8)},
+        "query has 4 heads, 3 steps, 0 channels and size 8, expected at least 1 of each",
+    ),
+    ({"query": shaped(2, 4, 0, 5, 8)}, "query has 4 heads, 0 steps, 5 channels"),
     ({"time_key": shaped(1, 2, 4, 8)}, r"time_key has shape \(1, 2, 4, 8\), expected \(1 or 2, 2, 3, 8\) for 3 steps"),
     ({"time_key": shaped(1, 2, 4, 8), "causal": False}, r"expected \(1 or 2, 2, 3 or 5, 8\) for 3 steps, not causal"),
     ({"time_key": shaped(1, 2, 5, 8)}, r"time_key has shape \(1, 2, 5, 8\), expected \(1 or 2, 2, 3, 8\)"),
@@ -906,7 +942,13 @@ WRONG: list[tuple[dict[str, Any], str]] = [  # on (batch 2, heads 4, kv heads 2,
     ({"content_bias": shaped(3, 8)}, r"content_bias has shape \(3, 8\), expected \(4, 8\) or \(2, 8\)"),
     ({"time_bias": shaped(4, 7)}, r"time_bias has shape \(4, 7\)"),
     ({"channel_bias": shaped(8)}, r"channel_bias has shape \(8,\)"),
-    ({"window": -1}, "window is -1, expected at least 0 steps, None for all, or key=None"),
+    ({"window": -1}, "window is -1, expected a whole number of steps from 0, None for all, or key=None"),
+    ({"window": 2.5}, "window is 2.5, expected a whole number of steps"),
+    ({"query": shaped(2, 0, 3, 5, 8)}, "query has 0 heads"),
+    ({"query": shaped(8)}, r"query has shape \(8,\)"),
+    ({"content_bias": shaped(3, 8)}, r"content_bias has shape \(3, 8\), expected \(4, 8\) or \(2, 8\)"),
+    ({"time_bias": shaped(4, 8, dtype=torch.int64)}, "time_bias has type torch.int64, expected torch.float32 as query"),
+    ({"channel_mask": shaped(2, 5)}, "channel_mask has type torch.float32, expected torch.bool"),
     ({"channel_mask": shaped(2, 4, dtype=torch.bool)}, r"channel_mask has shape \(2, 4\), expected \(2, 5\)"),
     ({"time_mask": shaped(1, 3, dtype=torch.bool)}, r"time_mask has shape \(1, 3\), expected \(2, 3\)"),
     ({"key_mask": shaped(2, 15, dtype=torch.bool)}, r"key_mask has shape \(2, 15\), expected \(2, 3, 5\)"),
@@ -950,7 +992,7 @@ def test_what_does_not_fit_is_refused_in_words(change: dict[str, Any], sentence:
 @pytest.mark.usefixtures("unchecked")
 def test_integers_are_refused_in_words():
     whole = {name: x.long() for name, x in fitting().items()}
-    with pytest.raises(ValueError, match=r"query has type torch.int64, expected a floating one"):
+    with pytest.raises(ValueError, match=r"query has type torch.int64, expected one of torch.float16"):
         mvpa_attention(**whole)
 
 

@@ -76,14 +76,16 @@ def test_chunks_hold_every_query_once_and_keep_to_the_budget(budget: int, monkey
     assert (seen == 1).all()
 
 
+@pytest.mark.skipif("TRITON_INTERPRET" in os.environ, reason="TRITON_INTERPRET is set: the kernels run on a CPU")
 def test_what_the_kernels_cannot_do_is_said_in_words():
     from tsattn.ops.mvpa.kernel import unsupported
 
-    assert unsupported(torch.float64, 64, "cuda") == (
+    cuda, cpu = torch.device("cuda"), torch.device("cpu")
+    assert unsupported(torch.float64, 64, cuda) == (
         "the Triton kernels compute in float32, float16 or bfloat16, not in torch.float64"
     )
-    assert unsupported(torch.bfloat16, 8, "cuda") == "the Triton kernels take head sizes 16 to 256, not 8"
-    assert unsupported(torch.bfloat16, 64, "cpu") == "the Triton kernels need a CUDA device, the tensors are on cpu"
+    assert unsupported(torch.bfloat16, 8, cuda) == "the Triton kernels take head sizes 16 to 256, not 8"
+    assert unsupported(torch.bfloat16, 64, cpu) == "the Triton kernels need a CUDA device, the tensors are on cpu"
 
 
 def test_kernels_are_bare_functions_where_the_tests_check_types():

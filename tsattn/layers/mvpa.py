@@ -2,7 +2,7 @@
 
 Ours, from a description of MVPFormer (Carzaniga et al., 2025; IBM/multi-variate-parallel-transformer, Apache-2.0), with
 its parameters: `take_attention` reads them under their authors' names. Different: keys and values have a map each, so
-that an adapter can sit on either; no buffers; a padded sample gives what it gives alone; distances may be absolute.
+that an adapter can sit on either; no buffers; padding at the end changes nothing; distances may be absolute.
 """
 
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tsattn.layers.convert import Foreign
 from tsattn.layers.dropout import Dropout
 from tsattn.ops.mvpa import MVPAMaps, mvpa_attention
-from tsattn.ops.mvpa.problem import Backend, DropoutKind, check_choices, padding
+from tsattn.ops.mvpa.problem import Backend, DropoutKind, check_choices, check_grid_masks, padding
 
 Index = Literal["current", "absolute"]
 
@@ -35,7 +35,8 @@ class MVPAttention(nn.Module):
         content: Whether there is a content term at all (the authors' global_att).
         index: Which row of a table stands for distance d. "current": row T - 1 - d for T steps (C - 1 - d for C
             channels), as MVPFormer was trained, so that results depend on T and C and the weights belong to one length.
-            "absolute": row d, at any length. With padding, T and C are those of each sample.
+            "absolute": row d, at any length. With padding, a sample's T and C go up to its last real step and channel:
+            padding at the end changes nothing, a hole or padding in front counts.
         scale: Factor of the logits; None for 1 / sqrt(d_model / heads).
         dropout: Probability of dropping an attention weight in training.
         dropout_kind: "sample", "call" or "element", see `mvpa_attention`.
@@ -114,22 +115,29 @@ class MVPAttention(nn.Module):
         Raises:
             ValueError: If a table has too few rows, or a mask does not fit.
         """
-        time, channels = tokens.shape[1:3]
-        if time_table.ndim == 3 and (self.causal or time_table.shape[0] != 2):
+        if tokens.ndim != 4 or tokens.shape[-1] != self.query.in_features:
             raise ValueError(
-                f"MVPAttention: time_table has shape {tuple(time_table.shape)}, expected (rows, d_model)"
-                f"{'' if self.causal else ' or (2, rows, d_model)'}."
+                f"MVPAttention: tokens has shape {tuple(tokens.shape)}, expected (batch, time, channel, "
+                f"{self.query.in_features})."
             )
-        for name, table, count in (("time", time_table, time), ("channel", channel_table, channels)):
-            if table.shape[-2] < count:
+        batch, time, channels, width = tokens.shape
+        for name, table, count, ndims in (
+            ("time", time_table, time, (2,) if self.causal else (2, 3)),
+            ("channel", channel_table, channels, (2,)),
+        ):
+            stacked = table.ndim == 3 and table.shape[0] != 2
+            if table.ndim not in ndims or stacked or table.shape[-2] < count or table.shape[-1] != width:
+                two = f" or (2, at least {count}, {width})" if 3 in ndims else ""
                 raise ValueError(
-                    f"MVPAttention: {name}_table has {table.shape[-2]} rows, expected at least {count}, one for each "
-                    f"{'step' if name == 'time' else 'channel'}."
+                    f"MVPAttention: {name}_table has shape {tuple(table.shape)}, "
+                    f"expected (at least {count}, {width}){two} for {count} "
+                    f"{'steps' if name == 'time' else 'channels'}."
                 )
+        check_grid_masks(batch, time, channels, channel_mask, time_mask, key_mask)
         padded = padding(channel_mask, time_mask)
         if padded is not None:  # what stands there must not reach the weights' gradients
             tokens = tokens.masked_fill(padded[:, 0, :, :, None], 0)
-        size = tokens.shape[-1] // self.heads
+        size = width // self.heads
         query, value = (x(tokens).unflatten(-1, (-1, size)).permute(0, 3, 1, 2, 4) for x in (self.query, self.value))
         key = None if self.key is None else self.key(tokens).unflatten(-1, (-1, size)).permute(0, 3, 1, 2, 4)
         time_key = self._by_distance(self.time_key, time_table, time, time_mask)

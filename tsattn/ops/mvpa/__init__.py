@@ -18,8 +18,9 @@ from typing import Literal
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.autograd import forward_ad
 
-from tsattn.ops.mvpa.problem import Backend, DropoutKind, Inputs, Options, check_choices, check_inputs, check_masks
+from tsattn.ops.mvpa.problem import Backend, DropoutKind, Inputs, Options, check_choices, check_masks, check_tensors
 from tsattn.ops.mvpa.reference import MVPAMaps, mvpa_reference
 from tsattn.ops.mvpa.registration import mvpa_forward
 
@@ -63,8 +64,10 @@ def mvpa_attention(
       + s (q + channel_bias) · channel_key[|c - c'|]
 
     Keys out of the window keep their other two terms, and so their weight. The `torch` and `triton` forms give the same
-    bits in every run and compute float16 and bfloat16 in float32: the output is finite where the inputs are; gradients
-    in float16 may overflow, so scale the loss as usual.
+    bits in every run and sum float16 and bfloat16 in float32 (`triton` multiplies in the type of the inputs): the
+    output is finite where the inputs are; gradients in float16 may overflow, so scale the loss as usual. Only masks
+    protect from NaN: what is merely later than a causal query may reach it. Derivatives of the two forms are
+    first-order backward ones; `reference` has them all.
 
     Args:
         query: Queries. Any strides.
@@ -92,37 +95,40 @@ def mvpa_attention(
         training: False turns dropout off.
         generator: For dropout; on the device of `query`.
         scale: Factor of the logits; 1 / sqrt(size) by default.
-        return_lse: Also return the log-sum-exp of the logits of each row, (B, H, T, C), without a gradient; +inf for a
-            token that reads nothing.
+        return_lse: Also return the log-sum-exp of the logits of each row, (B, H, T, C), in float32 or float64, without
+            a gradient; +inf for a token that reads nothing.
         return_maps: Also return the weights and the three terms, which takes the dense form.
-        backend: "auto" takes "triton" for CUDA tensors where it can, else "torch"; a form asked for by name is taken,
-            or it is an error.
+        backend: "auto" takes "triton" for CUDA tensors where it can, else "torch", and "reference" for maps and element
+            dropout; a form asked for by name is taken, or it is an error.
 
     Returns:
         (B, H, T, C, size) in the type of `query` (under autocast, in autocast's type); a tuple of it and what else was
         asked for, in the order of the arguments.
 
     Raises:
-        ValueError: If shapes, types or masks do not fit, a sample is all padding, or the backend cannot do it.
+        ValueError: If shapes, types or masks do not fit, a sample is all padding (masks are read for it, so a GPU is
+            waited for; not seen by a compiled "reference"), the backend cannot do it, or `key_mask` hides the keys with
+            the largest logits by so much that the rest underflows.
+        NotImplementedError: For a second or forward-mode derivative.
 
     Source:
         MVPFormer, Carzaniga et al. (2025), and its code at commit 9f5357b, which counts distances from the other end
         of its tables: see `tsattn.layers.mvpa`.
     """
     kind = query.device.type
-    if torch.is_autocast_enabled(kind) and query.dtype != torch.float64:
+    autocast = kind != "meta" and torch.is_autocast_enabled(kind) and query.dtype != torch.float64
+    biases = dict(content_bias=content_bias, time_bias=time_bias, channel_bias=channel_bias)
+    masks = dict(channel_mask=channel_mask, time_mask=time_mask, key_mask=key_mask)
+    check_choices(window, dropout_p, dropout, backend)
+    check_tensors(query, key, value, time_key, channel_key, biases, masks, causal, autocast)
+    if generator is not None and generator.device != query.device:
+        raise ValueError(f"generator is on {generator.device}, expected {query.device} as query.")
+    if autocast:
         half = torch.get_autocast_dtype(kind)
         query, value, time_key, channel_key = (x.to(half) for x in (query, value, time_key, channel_key))
         key = None if key is None else key.to(half)
-    u, v, z = (
-        _per_head(name, bias, query, value)
-        for name, bias in (("content_bias", content_bias), ("time_bias", time_bias), ("channel_bias", channel_bias))
-    )
-    inputs = Inputs(query, key, value, time_key, channel_key, u, v, z, channel_mask, time_mask, key_mask)
-    check_choices(window, dropout_p, dropout, backend)
-    check_inputs(inputs, causal)
-    if generator is not None and generator.device.type != kind:
-        raise ValueError(f"generator is on {generator.device}, expected {query.device} as query.")
+    u, v, z = (_per_head(bias, query, value) for bias in biases.values())
+    inputs = Inputs(query, key, value, time_key, channel_key, u, v, z, **masks)
     steps = query.shape[2]
     if not causal and time_key.shape[2] == steps:  # by |t - t'|
         inputs = inputs._replace(time_key=torch.cat([time_key[:, :, 1:].flip(2), time_key], 2))
@@ -138,9 +144,11 @@ def mvpa_attention(
             check_masks(inputs)
         out, lse, maps = _dense(inputs, options, p if dropout == "element" else 0.0, generator)
     else:
+        _refuse_forward_mode(inputs)
         out, lse = mvpa_forward(*inputs, *options, form)
         maps = None
-    asked = [x for x, wanted in ((lse.detach(), return_lse), (maps, return_maps)) if wanted]
+    lse = lse.detach().to(torch.promote_types(lse.dtype, torch.float32))
+    asked = [x for x, wanted in ((lse, return_lse), (maps, return_maps)) if wanted]
     return (out, *asked) if asked else out
 
 
@@ -177,16 +185,22 @@ def drop(value: Tensor, keep_time: Tensor, keep_channel: Tensor, p: float) -> Te
     return (value * (1 / (1 - p))).masked_fill(~(keep_time & keep_channel), 0)
 
 
-def _per_head(name: str, bias: Tensor | None, query: Tensor, value: Tensor) -> Tensor:
+def _per_head(bias: Tensor | None, query: Tensor, value: Tensor) -> Tensor:
     """Return one row per query head: of none, or of one per key/value head."""
-    heads, size = query.shape[1], query.shape[-1]
+    heads = query.shape[1]
     if bias is None:
-        return query.new_zeros(heads, size)
-    if bias.ndim != 2 or bias.shape[0] not in (heads, value.shape[1]) or bias.shape[1] != size:
-        raise ValueError(
-            f"{name} has shape {tuple(bias.shape)}, expected ({heads}, {size}) or ({value.shape[1]}, {size})."
+        return query.new_zeros(heads, query.shape[-1])
+    return bias if bias.shape[0] == heads else bias.repeat_interleave(heads // value.shape[1], 0)
+
+
+def _refuse_forward_mode(inputs: Inputs) -> None:
+    """Raise where the operators would drop a tangent in silence."""
+    if torch.compiler.is_compiling():
+        return
+    if any(x is not None and forward_ad.unpack_dual(x).tangent is not None for x in inputs.differentiable):
+        raise NotImplementedError(
+            "mvpa_attention has no forward-mode derivative in its torch and triton forms. Pass backend='reference'."
         )
-    return bias if bias.shape[0] == heads else bias.repeat_interleave(heads // bias.shape[0], 0)
 
 
 def _choose(backend: str, inputs: Inputs, dense: bool) -> Literal["reference", "torch", "triton"]:
@@ -218,7 +232,7 @@ def _choose(backend: str, inputs: Inputs, dense: bool) -> Literal["reference", "
         if reason:
             raise ValueError(f"backend='triton' is not possible: {reason}. Use backend='torch' or 'auto'.")
         return "triton"
-    if reason:
+    if reason and not torch.compiler.is_compiling():
         _say_once(reason)
     return "torch" if reason else "triton"
 
@@ -240,7 +254,7 @@ def why_not_triton(inputs: Inputs) -> str | None:
         return "it reads channel_mask and time_mask, but no key_mask"
     from tsattn.ops.mvpa import kernel
 
-    return kernel.unsupported(inputs.query.dtype, inputs.query.shape[-1], inputs.query.device.type)
+    return kernel.unsupported(inputs.query.dtype, inputs.query.shape[-1], inputs.query.device)
 
 
 def _dense(inputs: Inputs, options: Options, p: float, generator: torch.Generator | None):

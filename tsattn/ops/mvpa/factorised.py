@@ -26,6 +26,7 @@ Neither pass holds a tensor of tokens x tokens. There are no scattered writes: r
 through views whose rows are shifted by their stride, so the result is the same in every run.
 """
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -39,7 +40,8 @@ CPU_SCRATCH = (
     4 << 20
 )  # bytes of the largest temporary tensor, about: 1 to 16 MiB are equally fast, more leaves the caches
 DEVICE_SCRATCH = 256 << 20
-TINY = 1e-30  # a sum of exponentials below this has lost its keys to underflow, which only `key_mask` makes possible
+DEEPEST = {torch.float32: -69.0, torch.float64: -690.0}  # a row whose largest exponent is below has lost its keys to
+# underflow, which only `key_mask` makes possible
 NEVER = float("-inf")
 
 
@@ -66,7 +68,8 @@ def forward(inputs: Inputs, options: Options) -> tuple[Tensor, Tensor]:
 def backward(grad: Tensor, inputs: Inputs, out: Tensor, lse: Tensor, options: Options) -> tuple[Tensor | None, ...]:
     """Return the gradients of the first eight inputs, in their types and shapes."""
     kv_heads, work = inputs.value.shape[1], _working_type(inputs.query)
-    totals = [None if x is None else torch.zeros(x.shape, dtype=work, device=x.device) for x in inputs[1:8]]
+    others = inputs.differentiable[1:]
+    totals = [None if x is None else torch.zeros(x.shape, dtype=work, device=x.device) for x in others]
     of_query = torch.zeros(inputs.query.shape, dtype=inputs.query.dtype, device=grad.device)
     hidden = padding(inputs.channel_mask, inputs.time_mask)
     if hidden is not None:
@@ -81,9 +84,7 @@ def backward(grad: Tensor, inputs: Inputs, out: Tensor, lse: Tensor, options: Op
         sums.add_to(totals, part)
     if hidden is not None:
         of_query.masked_fill_(hidden[..., None], 0)
-    return of_query, *(
-        None if x is None or t is None else t.to(x.dtype) for t, x in zip(totals, inputs[1:8], strict=True)
-    )
+    return of_query, *(None if x is None or t is None else t.to(x.dtype) for t, x in zip(totals, others, strict=True))
 
 
 def _working_type(x: Tensor) -> torch.dtype:
@@ -108,8 +109,9 @@ class _Part:
     Attributes:
         query: (b, k, g, T, C, d).
         key, value: (b, k, T, C, d); `key` is None where there is no content.
-        time_rows: (1 or b, k, distances, d) by t' - t, ascending from 1 - T; zeros for keys after a causal query.
-        channel_rows: (1 or b, k, 2C - 1, d) by c' - c, ascending.
+        time_rows: (1 or b, k, distances, d) by t' - t, ascending from 1 - T, so that the rows of a query go up with its
+            keys (see `_shifted_view`); zeros for keys after a causal query.
+        channel_rows: (1 or b, k, 2C - 1, d) by c' - c, likewise.
         content_bias, time_bias, channel_bias: (k, g, 1, d), scaled.
         channel_mask, time_mask, key_mask: (b, C), (b, T) and (b, T, C), or None.
     """
@@ -117,7 +119,7 @@ class _Part:
     def __init__(self, inputs: Inputs, options: Options, samples: slice, heads: slice, time: int) -> None:
         self.samples, self.heads, self.options = samples, heads, options
         kv_heads, all_steps, work = inputs.value.shape[1], inputs.value.shape[2], _working_type(inputs.query)
-        self.channel_mask, self.time_mask, self.key_mask = (None if m is None else m[samples] for m in inputs[8:])
+        self.channel_mask, self.time_mask, self.key_mask = (None if m is None else m[samples] for m in inputs.masks)
         self.time_mask = None if self.time_mask is None else self.time_mask[:, :time]
         self.key_mask = None if self.key_mask is None else self.key_mask[:, :time]
         hidden = padding(self.channel_mask, self.time_mask)
@@ -138,7 +140,7 @@ class _Part:
         ch = _of_samples(inputs.channel_key, samples)[:, heads].to(work)
         self.channel_rows = torch.cat([ch[:, :, 1:].flip(2), ch], 2)
         self.content_bias, self.time_bias, self.channel_bias = (
-            _grouped(x[None], kv_heads)[0, heads, :, None].to(work) * options.scale for x in inputs[5:8]
+            _grouped(x[None], kv_heads)[0, heads, :, None].to(work) * options.scale for x in inputs.biases
         )
 
     def readable(self, x: Tensor) -> Tensor:
@@ -147,20 +149,27 @@ class _Part:
 
 
 def _parts(inputs: Inputs, options: Options) -> Iterator[_Part]:
-    """Cut a call into parts whose largest temporary tensor keeps to the budget; samples of one part end together."""
+    """Cut a call into parts, one (sample, head) pair at least, whose largest temporary tensor keeps to the budget.
+
+    The samples of a part have the same last step.
+    """
     batch, kv_heads, time, channels, _ = inputs.value.shape
+    group = inputs.query.shape[1] // kv_heads
     lasts = [time - 1] * batch if inputs.time_mask is None else last_steps(inputs.time_mask).tolist()
-    near = time if options.window >= time else min(time, 2 * options.window + 1)
-    bytes_each = ROWS * near * channels * _working_type(inputs.query).itemsize
-    pairs = max(1, _scratch(inputs.query.device) // bytes_each)  # (sample, head) pairs at once
+    width, height = _block_size(group, time, channels)
+    near = time if inputs.key is not None and options.full_last else min(time, height + 2 * options.window)
+    elements = (
+        group * width * max(height * (time + 2 * channels), (1 if options.full_last else height) * near * channels)
+    )
+    pairs = max(1, _scratch(inputs.query.device) // (elements * _working_type(inputs.query).itemsize))
     some_heads, some_samples = min(kv_heads, pairs), max(1, pairs // kv_heads)
     start = 0
     while start < batch:
         stop = start + 1
         while stop < min(batch, start + some_samples) and lasts[stop] == lasts[start]:
             stop += 1
-        for first in range(0, kv_heads, some_heads):
-            heads = slice(first, min(kv_heads, first + some_heads))
+        for head in range(0, kv_heads, some_heads):
+            heads = slice(head, min(kv_heads, head + some_heads))
             yield _Part(inputs, options, slice(start, stop), heads, lasts[start] + 1)
         start = stop
 
@@ -178,52 +187,48 @@ class _Block:
         place: Where the rows are in a grouped tensor of the whole call.
         near: Key steps from ... to that are in the window of some row.
         far: Those that are in no row's window.
-        beyond: (steps, near steps), True where a near step is out of a row's window; None if nowhere.
+        beyond: (steps, near steps), True where a key that is read is out of its row's window; None if nowhere.
         rows: The queries, (b, k, m, d).
         time_query, channel_query: The same with the bias of a term, scaled; `content_query` makes the third.
         by_time: (b, k, m, key steps), scaled, -inf where hidden.
         by_channel: (b, k, m, C), scaled, -inf where hidden.
     """
 
-    def __init__(self, part: _Part, first: int, last: int, left: int, right: int) -> None:
+    def __init__(self, part: _Part, start: int, stop: int, left: int, right: int) -> None:
         time, channels = part.value.shape[2:4]
-        options, device = part.options, part.value.device
-        self.place = (part.samples, part.heads, slice(None), slice(first, last), slice(left, right))
-        keys = last if options.causal else time
+        options = part.options
+        self.place = (part.samples, part.heads, slice(None), slice(start, stop), slice(left, right))
+        keys = stop if options.causal else time
         if part.key is None:
             self.near = (0, 0)
-        elif options.full_last and last == time:
+        elif options.full_last and stop == time:
             self.near = (0, keys)
         else:
-            self.near = (max(0, first - options.window), min(keys, last + options.window))
+            self.near = (max(0, start - options.window), min(keys, stop + options.window))
         self.far = [(begin, end) for begin, end in ((0, self.near[0]), (self.near[1], keys)) if end > begin]
 
-        rows = part.query[:, :, :, first:last, left:right].to(part.value.dtype)
+        key_step, query_step = torch.arange(keys), torch.arange(start, stop)[:, None]
+        hidden = (key_step > query_step) if options.causal else torch.zeros(stop - start, keys, dtype=torch.bool)
+        beyond = ((key_step - query_step).abs() > options.window) & ~hidden
+        if options.full_last and stop == time:
+            beyond[-1] = False
+        beyond = beyond[:, slice(*self.near)]
+        self.beyond = beyond.to(part.value.device) if beyond.any() else None
+
+        rows = part.query[:, :, :, start:stop, left:right].to(part.value.dtype)
         self.shape, self.scale = tuple(rows.shape), options.scale
         self.rows = rows.reshape(*self.shape[:2], -1, self.shape[-1])
-        self.time_span = slice(time - last, time + keys - 1 - first)  # distances from -(last - 1) to keys - 1 - first
-        self.channel_span = slice(channels - right, 2 * channels - 1 - left)
-
-        step = torch.arange(keys, device=device)
-        query_step = torch.arange(first, last, device=device)[:, None]
         self.time_query, self.channel_query = self._biased(part.time_bias), self._biased(part.channel_bias)
+        self.time_span = slice(time - stop, time + keys - 1 - start)  # t' - t from -(stop - 1) to keys - 1 - start
+        self.channel_span = slice(channels - right, 2 * channels - 1 - left)
         self.by_time = _shift(self.time_query @ part.time_rows[:, :, self.time_span].mT, self.shape, 3)
-        if options.causal and last - first > 1:
-            self.by_time.view(*self.shape[:5], keys).masked_fill_((step > query_step)[:, None], NEVER)
+        if hidden.any():
+            self.by_time.view(*self.shape[:5], keys).masked_fill_(hidden.to(rows.device)[:, None], NEVER)
         if part.time_mask is not None:
             self.by_time.masked_fill_(~part.time_mask[:, None, None, :keys], NEVER)
         self.by_channel = _shift(self.channel_query @ part.channel_rows[:, :, self.channel_span].mT, self.shape, 4)
         if part.channel_mask is not None:
             self.by_channel.masked_fill_(~part.channel_mask[:, None, None], NEVER)
-
-        self.beyond = None
-        begin, end = self.near
-        if end - 1 - first > options.window or last - 1 - begin > options.window:
-            self.beyond = (step[begin:end] - query_step).abs() > options.window
-            if options.full_last and last == time:
-                self.beyond[-1] = False
-            if not options.full_last and options.causal and last - 1 - begin <= options.window:
-                self.beyond = None  # only keys after the query's step, which are hidden
 
     def content_query(self, part: _Part) -> Tensor:
         """Return scale * (queries + content bias), (b, k, m, d)."""
@@ -234,19 +239,24 @@ class _Block:
         return torch.add(bias, grouped, alpha=self.scale).view(self.rows.shape)
 
 
-def _blocks(part: _Part) -> Iterator[_Block]:
-    """Cut a part into blocks of query rows: some steps with every channel, or some channels of one step."""
-    group, time, channels = part.query.shape[2:5]
+def _block_size(group: int, time: int, channels: int) -> tuple[int, int]:
+    """Return the channels and the steps of a block: every channel of some steps, or some channels of one step."""
     width = min(channels, max(1, ROWS // group))
-    height = time if time * channels <= DENSE_TOKENS else max(1, ROWS // (group * width))
-    first = 0
-    while first < time:
-        last = min(time, first + height)
-        if part.options.full_last and first < time - 1 and height < time:
-            last = min(last, time - 1)  # the last step reads all content: a block of its own
+    return width, time if time * channels <= DENSE_TOKENS else min(time, max(1, ROWS // (group * width)))
+
+
+def _blocks(part: _Part) -> Iterator[_Block]:
+    """Cut a part into blocks of query rows."""
+    group, time, channels = part.query.shape[2:5]
+    width, height = _block_size(group, time, channels)
+    start = 0
+    while start < time:
+        stop = min(time, start + height)
+        if part.options.full_last and start < time - 1 and height < time:
+            stop = min(stop, time - 1)  # the last step reads all content: a block of its own
         for left in range(0, channels, width):
-            yield _Block(part, first, last, left, min(channels, left + width))
-        first = last
+            yield _Block(part, start, stop, left, min(channels, left + width))
+        start = stop
 
 
 def _shift(by_distance: Tensor, shape: tuple[int, ...], axis: int) -> Tensor:
@@ -265,6 +275,17 @@ def _unshift(by_key: Tensor, shape: tuple[int, ...], axis: int) -> Tensor:
 
 
 def _shifted_view(by_distance: Tensor, shape: tuple[int, ...], axis: int) -> Tensor:
+    """View (b, k, m, distances) as (b, k, g, steps, channels, keys) with each place on `axis` starting one earlier.
+
+    Three queries 0, 1, 2 with three keys 0, 1, 2 have the distances -2 ... 2 in this order:
+
+        query 0:  . . 0 1 2        keys 0, 1, 2 are the distances 0 ... 2, the third number of the row and on
+        query 1:  . -1 0 1 .       -1 ... 1, from the second on
+        query 2:  -2 -1 0 . .      from the first on
+
+    so that the view begins at the third number and a row's stride is one less than its length.
+    """
+    assert by_distance.storage_offset() == 0
     grid = by_distance.view(*shape[:5], -1)
     strides = list(grid.stride())
     strides[axis] -= 1
@@ -371,10 +392,11 @@ def _refuse_underflow(part: _Part, block: _Block, total: Tensor) -> None:
     visible = (block.by_time > NEVER).to(total.dtype)  # (b, k, m, T')
     tokens = part.key_mask if part.channel_mask is None else part.key_mask & part.channel_mask[:, None]
     some = tokens.any(-1).to(total.dtype)[:, None, : visible.shape[-1], None]
-    if bool(((total < TINY) & (visible @ some > 0)).any()):
+    deepest = DEEPEST[total.dtype]
+    if bool(((total < math.exp(deepest)) & (visible @ some > 0)).any()):
         raise ValueError(
-            "key_mask hides the keys with the largest logits, and those that may be read are more than 69 below them: "
-            "in float32 their weights vanish. Pass backend='reference', or check the size of the queries."
+            f"key_mask hides the keys with the largest logits, and those that may be read are more than {-deepest:.0f} "
+            "below them, where their weights vanish. Pass backend='reference', or check the size of the queries."
         )
 
 

@@ -595,6 +595,8 @@ def near_backward_key_kernel(
     n_block = n_window
     if FULL_LAST:
         n_block += tl.maximum((b_last - a_last + BLOCK_M - 1) // BLOCK_M, 0)
+    if n_block == 0:
+        return  # most keys are far from all queries of a chunk
 
     c = i_c * BLOCK_C
     o_c = tl.arange(0, BLOCK_C)
@@ -661,6 +663,8 @@ def far_backward_key_kernel(
     b_early = tl.minimum(lo * C, n_end)
     if not CAUSAL:
         n_block += tl.maximum((b_early - n_begin + BLOCK_M - 1) // BLOCK_M, 0)
+    if n_block == 0:
+        return
 
     c = i_c * BLOCK_C
     o_c = tl.arange(0, BLOCK_C)
@@ -882,7 +886,7 @@ def time_first(far_steps: int, channels: int) -> bool:
     return far_steps > channels
 
 
-def unsupported(query_dtype: torch.dtype, head_size: int, device_type: str) -> str | None:
+def unsupported(query_dtype: torch.dtype, head_size: int, device: torch.device) -> str | None:
     """Why these kernels cannot do it, or None if they can."""
     interpreted = not isinstance(near_forward_kernel, triton.JITFunction)
     if query_dtype not in (torch.float32, torch.float16, torch.bfloat16):
@@ -893,11 +897,11 @@ def unsupported(query_dtype: torch.dtype, head_size: int, device_type: str) -> s
         if query_dtype == torch.bfloat16:
             return "Triton's interpreter multiplies bfloat16 wrongly (triton issue 11584)"
         return None
-    if device_type != "cuda":
-        return f"the Triton kernels need a CUDA device, the tensors are on {device_type}"
+    if device.type != "cuda":
+        return f"the Triton kernels need a CUDA device, the tensors are on {device.type}"
     if torch.version.hip is not None:
         return "the Triton kernels were never tried on ROCm"
-    capability = torch.cuda.get_device_capability()
+    capability = torch.cuda.get_device_capability(device)
     if capability < (8, 0):
         return f"the Triton kernels need compute capability 8.0, this device has {capability[0]}.{capability[1]}"
     return None
@@ -937,11 +941,14 @@ class _Problem:
             last = last_steps(inputs.time_mask)
         self.last = last.to(torch.int32)
 
-        # q + u, added in float32 and rounded once
+        # q + u, added in float32 and rounded once; what float16 cannot hold becomes its largest number
         self.content_query = self.query
         if self.near:
             self.content_query = torch.empty_like(self.query)
             torch.add(self.query, self.content_bias[:, None, None, :], out=self.content_query)
+            if self.dtype == torch.float16:
+                largest = torch.finfo(self.dtype).max
+                self.content_query.clamp_(-largest, largest)
 
     def clean(self, x: Tensor) -> Tensor:
         """`x` [B, heads, T, C, d] in the query's type, contiguous, zero where a token is masked."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 Backend = Literal["auto", "reference", "torch", "triton"]
 DropoutKind = Literal["sample", "call", "element"]
+FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 class Inputs(NamedTuple):
@@ -41,6 +42,21 @@ class Inputs(NamedTuple):
     channel_mask: Tensor | None = None
     time_mask: Tensor | None = None
     key_mask: Tensor | None = None
+
+    @property
+    def differentiable(self) -> tuple[Tensor | None, ...]:
+        """All but the masks."""
+        return self[:8]
+
+    @property
+    def biases(self) -> tuple[Tensor, Tensor, Tensor]:
+        """u, v, z."""
+        return self.content_bias, self.time_bias, self.channel_bias
+
+    @property
+    def masks(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Of channels, steps and keys."""
+        return self.channel_mask, self.time_mask, self.key_mask
 
 
 class Options(NamedTuple):
@@ -81,8 +97,10 @@ def check_choices(window: int | None, dropout_p: float, dropout: str, backend: s
     Raises:
         ValueError: In one sentence.
     """
-    if window is not None and window < 0:
-        raise ValueError(f"window is {window}, expected at least 0 steps, None for all, or key=None for no content.")
+    if window is not None and (not isinstance(window, int) or window < 0):
+        raise ValueError(
+            f"window is {window!r}, expected a whole number of steps from 0, None for all, or key=None for no content."
+        )
     if not 0.0 <= dropout_p < 1.0:
         raise ValueError(f"dropout_p is {dropout_p}, expected a probability in [0, 1).")
     for name, word, words in (("dropout", dropout, DropoutKind), ("backend", backend, Backend)):
@@ -90,15 +108,46 @@ def check_choices(window: int | None, dropout_p: float, dropout: str, backend: s
             raise ValueError(f"{name} is {word!r}, expected one of {', '.join(map(repr, get_args(words)))}.")
 
 
-def check_inputs(inputs: Inputs, causal: bool) -> None:
-    """Refuse what does not fit, from shapes and types alone.
+def check_grid_masks(
+    batch: int, time: int, channels: int, channel_mask: Tensor | None, time_mask: Tensor | None, key_mask: Tensor | None
+) -> None:
+    """Refuse masks of another shape or type.
+
+    Raises:
+        ValueError: In one sentence.
+    """
+    for name, mask, shape in (
+        ("channel_mask", channel_mask, (batch, channels)),
+        ("time_mask", time_mask, (batch, time)),
+        ("key_mask", key_mask, (batch, time, channels)),
+    ):
+        if mask is not None and mask.dtype != torch.bool:
+            raise ValueError(f"{name} has type {mask.dtype}, expected torch.bool (True where the token is real).")
+        if mask is not None and mask.shape != shape:
+            raise ValueError(
+                f"{name} has shape {tuple(mask.shape)}, expected {shape} for {batch} samples of {time} steps and "
+                f"{channels} channels."
+            )
+
+
+def check_tensors(
+    query: Tensor,
+    key: Tensor | None,
+    value: Tensor,
+    time_key: Tensor,
+    channel_key: Tensor,
+    biases: dict[str, Tensor | None],
+    masks: dict[str, Tensor | None],
+    causal: bool,
+    autocast: bool,
+) -> None:
+    """Refuse what does not fit, from shapes, types and devices alone.
 
     Sentences are made when they are needed: a compiled caller would take numbers in them for constants.
 
     Raises:
         ValueError: In one sentence.
     """
-    query, key, value, time_key, channel_key = inputs[:5]
     if query.ndim != 5 or value.ndim != 5:
         raise ValueError(
             f"query has shape {tuple(query.shape)} and value {tuple(value.shape)}, "
@@ -106,19 +155,18 @@ def check_inputs(inputs: Inputs, causal: bool) -> None:
         )
     batch, heads, time, channels, size = query.shape
     kv_heads = value.shape[1]
-    if time < 1 or channels < 1 or size < 1:
-        raise ValueError(f"query has {time} steps, {channels} channels and size {size}, expected at least one of each.")
+    if heads < 1 or time < 1 or channels < 1 or size < 1:
+        raise ValueError(
+            f"query has {heads} heads, {time} steps, {channels} channels and size {size}, expected at least 1 of each."
+        )
     if kv_heads < 1 or heads % kv_heads:
         raise ValueError(f"query has {heads} heads and value {kv_heads}, expected a multiple of those of value.")
-    for name, x, shape in (
-        ("value", value, (batch, kv_heads, time, channels, size)),
-        ("key", key, (batch, kv_heads, time, channels, size)),
-        ("channel_mask", inputs.channel_mask, (batch, channels)),
-        ("time_mask", inputs.time_mask, (batch, time)),
-        ("key_mask", inputs.key_mask, (batch, time, channels)),
-    ):
-        if x is not None and x.shape != shape:
-            raise ValueError(f"{name} has shape {tuple(x.shape)}, expected {shape} to fit query {tuple(query.shape)}.")
+    for name, x in (("value", value), ("key", key)):
+        if x is not None and x.shape != (batch, kv_heads, time, channels, size):
+            raise ValueError(
+                f"{name} has shape {tuple(x.shape)}, expected {(batch, kv_heads, time, channels, size)} to fit query "
+                f"{tuple(query.shape)}."
+            )
     for name, table, counts in (
         ("time_key", time_key, (time,) if causal else (time, 2 * time - 1)),
         ("channel_key", channel_key, (channels,)),
@@ -131,17 +179,21 @@ def check_inputs(inputs: Inputs, causal: bool) -> None:
             raise ValueError(
                 f"{name} has shape {tuple(table.shape)}, expected (1 or {batch}, {kv_heads}, {count}, {size}) for {of}."
             )
-    for name, x in zip(Inputs._fields, inputs, strict=True):
+    for name, x in biases.items():
+        if x is not None and x.shape != (heads, size) and x.shape != (kv_heads, size):
+            raise ValueError(f"{name} has shape {tuple(x.shape)}, expected ({heads}, {size}) or ({kv_heads}, {size}).")
+    check_grid_masks(batch, time, channels, **masks)
+
+    if query.dtype not in FLOATING:
+        raise ValueError(f"query has type {query.dtype}, expected one of {', '.join(map(str, FLOATING))}.")
+    for name, x in dict(key=key, value=value, time_key=time_key, channel_key=channel_key, **biases, **masks).items():
         if x is None:
             continue
         if x.device != query.device:
             raise ValueError(f"{name} is on {x.device}, expected {query.device} as query.")
-        if name.endswith("mask") and x.dtype != torch.bool:
-            raise ValueError(f"{name} has type {x.dtype}, expected torch.bool (True where the token is real).")
-        if name in Inputs._fields[1:5] and x.dtype != query.dtype:
+        free = name in biases or (autocast and torch.float64 not in (x.dtype, query.dtype))
+        if name not in masks and x.dtype != query.dtype and not (free and x.dtype in FLOATING):
             raise ValueError(f"{name} has type {x.dtype}, expected {query.dtype} as query.")
-    if not query.dtype.is_floating_point:
-        raise ValueError(f"query has type {query.dtype}, expected a floating one.")
 
 
 def check_masks(inputs: Inputs) -> None:

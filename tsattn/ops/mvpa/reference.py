@@ -48,8 +48,8 @@ def mvpa_reference(
         options: Numbers.
         multiplier: Factors of the softmax, applied after it: element dropout.
     """
-    query, key, value, time_key, channel_key, content_bias, time_bias, channel_bias = inputs[:8]
-    channel_mask, time_mask, key_mask = inputs[8:]
+    query, key, value, time_key, channel_key, content_bias, time_bias, channel_bias, *masks = inputs
+    channel_mask, time_mask, key_mask = masks
     window, causal, full_last, scale = options
     batch, heads, time, channels, size = query.shape
     group = heads // value.shape[1]

@@ -13,6 +13,7 @@ from torch import Tensor
 from tsattn.ops.mvpa.problem import Inputs, Options, check_masks
 
 ARGUMENTS = 16  # of the forward operator
+UNSAFE = (torch.Tag.cudagraph_unsafe,)  # masks are read on the host
 FORMS = {"torch": "tsattn.ops.mvpa.factorised", "triton": "tsattn.ops.mvpa.kernel"}
 
 
@@ -20,7 +21,7 @@ def _form(backend: str) -> ModuleType:
     return importlib.import_module(FORMS[backend])  # Triton is imported here, at the first call that asks for it
 
 
-@torch.library.custom_op("tsattn::mvpa_forward", mutates_args=())
+@torch.library.custom_op("tsattn::mvpa_forward", mutates_args=(), tags=UNSAFE)
 def mvpa_forward(
     query: Tensor,
     key: Tensor | None,
@@ -55,7 +56,7 @@ def _(query, *arguments):
     return query.new_empty(query.shape), query.new_empty(query.shape[:4], dtype=kind)
 
 
-@torch.library.custom_op("tsattn::mvpa_backward", mutates_args=())
+@torch.library.custom_op("tsattn::mvpa_backward", mutates_args=(), tags=UNSAFE)
 def mvpa_backward(
     grad: Tensor,
     query: Tensor,
