@@ -36,6 +36,7 @@ def test_the_commands_and_the_python_example_run_in_order(tmp_path: Path):
         printed += done.stdout
     assert "target_name" in printed
     assert "torch.Size([2, 4, 25, 64, 32])" in printed
+    assert "torch.Size([2, 25, 19, 64])" in printed
 
 
 @pytest.mark.parametrize("path", re.findall(r"\]\((?!http)([^)]+)\)", README))

@@ -112,8 +112,8 @@ def plain(message: str) -> str:
     jsonargparse wraps what went wrong into the alternatives it tried and prints the whole configuration.
     """
     noise = r"(Does not validate|Subtypes:|Errors:|Expected a <class 'NoneType'>|Given value)"
-    lines = [line.strip().removeprefix("- ") for line in message.splitlines()]
     message = re.sub(r"Call to compute_fn of link '[^']*' with args \(.*?\) failed: ", "", message, flags=re.DOTALL)
+    lines = [line.strip().removeprefix("- ") for line in message.splitlines()]
     where = re.findall(r"Problem with given class_path '(?:\w+\.)*(\w+)'", message)
     told = [line for line in lines if line and not re.match(rf"{noise}|Problem with given class_path|Parser key", line)]
     keys = re.findall(r'Parser key "([^"]+)"', message)

@@ -274,6 +274,8 @@ def test_tables_that_do_not_fit_are_refused_in_words():
         layer()(tokens, time_table, channel_table.expand(2, -1, -1))
     with pytest.raises(ValueError, match=r"tokens has shape \(5, 4, 16\), expected \(batch, time, channel, 16\)"):
         layer()(tokens[0], time_table, channel_table)
+    with pytest.raises(ValueError, match="tokens has 5 steps and 0 channels, expected at least 1 of each"):
+        layer()(tokens[:, :, :0], time_table, channel_table)
     with pytest.raises(ValueError, match=r"time_table has shape \(20, 8\)"):
         layer()(tokens, time_table[:, :8], channel_table)
 

@@ -126,7 +126,27 @@ def test_impossible_numbers_are_refused():
         MVPAForecaster(**SMALL, channel_rows=0)
     with pytest.raises(ValueError, match="stride is 0"):
         MVPAForecaster(**(SMALL | {"stride": 0}))
-    with pytest.raises(ValueError, match="context is 24 steps, expected at least patch=25"):
-        MVPAForecaster(**(SMALL | {"patch": 25}))
     with pytest.raises(ValueError, match="d_model is 16 and heads 3"):
         MVPAForecaster(**(SMALL | {"heads": 3}))
+
+
+def test_a_patch_longer_than_the_context_is_the_context():
+    assert MVPAForecaster(24, 6, d_model=16, heads=2, d_ff=16, patch=25).count == 1
+
+
+def test_every_step_of_the_context_is_read_whatever_the_patch():
+    for patch, stride in ((12, None), (7, None), (8, 4), (24, None)):
+        past = torch.randn(1, 2, 24).cumsum(-1).requires_grad_()
+        MVPAForecaster(24, 6, d_model=16, heads=2, d_ff=16, patch=patch, stride=stride)(past).square().sum().backward()
+        assert past.grad is not None
+        assert past.grad.ne(0).all(), (patch, stride)
+
+
+def test_a_stride_that_would_skip_steps_is_refused_in_words():
+    with pytest.raises(ValueError, match="stride is 9 and patch 8, expected stride <= patch"):
+        MVPAForecaster(24, 6, patch=8, stride=9)
+
+
+def test_no_layers_are_refused_in_words():
+    with pytest.raises(ValueError, match="layers is 0, expected at least 1"):
+        MVPAForecaster(24, 6, patch=8, layers=0)

@@ -626,6 +626,16 @@ def test_compiled_forward_and_backward_equal_eager_ones(backend: str, dynamic: b
     assert compilations == compilations[:1] * len(compilations)
 
 
+@pytest.mark.usefixtures("unchecked")
+def test_structured_dropout_compiles_with_dynamic_shapes():
+    compiled = torch.compile(mvpa_attention, fullgraph=True, backend="aot_eager", dynamic=True)
+    for time in (5, 6):
+        tensors, _ = problem(Spec(time, 3, window=2), torch.float32)
+        out = compiled(**tensors, window=2, dropout_p=0.5)
+        assert out.shape[2] == time
+        assert out.isfinite().all()
+
+
 @pytest.mark.parametrize("backend", ["reference", "torch"])
 def test_under_autocast_the_output_is_bfloat16_and_gradients_keep_their_types(backend: str):
     spec = Spec(9, 5, size=16)
@@ -906,12 +916,14 @@ def test_triton_by_name_on_a_cpu_is_an_error_with_the_reason():
 def test_the_dense_form_is_not_taken_in_silence_where_it_is_large(monkeypatch: pytest.MonkeyPatch):
     spec = Spec(4, 3)
     given = problem(spec, torch.float32)
-    need = 2 * 4 * 12**2 * 4
+    need = 8 * 2 * 4 * 12**2 * 4
     for more in ({"return_maps": True}, {"dropout_p": 0.1, "dropout": "element"}):
         monkeypatch.setattr(mvpa, "DENSE_BYTES", need)
         attend(*given, spec, "auto", **more)
         monkeypatch.setattr(mvpa, "DENSE_BYTES", need - 1)
-        with pytest.raises(ValueError, match=r"0\.0 GiB for 4 steps x 3 channels; name backend='reference'"):
+        with pytest.raises(
+            ValueError, match=r"0\.0 GiB for 2 samples of 4 steps x 3 channels; name backend='reference'"
+        ):
             attend(*given, spec, "auto", **more)
         attend(*given, spec, "reference", **more)
         attend(*given, spec, "auto", training=False, dropout_p=0.1, dropout="element")
@@ -943,6 +955,9 @@ WRONG: list[tuple[dict[str, Any], str]] = [  # on (batch 2, heads 4, kv heads 2,
     ({"time_bias": shaped(4, 7)}, r"time_bias has shape \(4, 7\)"),
     ({"channel_bias": shaped(8)}, r"channel_bias has shape \(8,\)"),
     ({"window": -1}, "window is -1, expected a whole number of steps from 0, None for all, or key=None"),
+    ({"scale": float("nan")}, "scale is nan, expected a finite number"),
+    ({"scale": torch.tensor(0.3)}, r"scale is tensor\(0.3000\), expected a finite number"),
+    ({"value": None}, "value is NoneType, expected a tensor"),
     ({"window": 2.5}, "window is 2.5, expected a whole number of steps"),
     ({"query": shaped(2, 0, 3, 5, 8)}, "query has 0 heads"),
     ({"query": shaped(8)}, r"query has shape \(8,\)"),

@@ -66,13 +66,13 @@ class MVPAttention(nn.Module):
     ) -> None:
         super().__init__()
         kv_heads = heads if kv_heads is None else kv_heads
-        if heads < 1 or d_model % heads:
+        if heads < 1 or d_model < 1 or d_model % heads:
             raise ValueError(f"MVPAttention: d_model is {d_model} and heads {heads}, expected a multiple of heads.")
         if kv_heads < 1 or heads % kv_heads:
             raise ValueError(f"MVPAttention: heads is {heads} and kv_heads {kv_heads}, expected a divisor of heads.")
         if index not in ("current", "absolute"):
             raise ValueError(f"MVPAttention: index is {index!r}, expected 'current' or 'absolute'.")
-        check_choices(window, dropout, dropout_kind, backend)
+        check_choices(window, scale, dropout, dropout_kind, backend)
         size = d_model // heads
         self.heads, self.kv_heads, self.index = heads, kv_heads, index
         self.window, self.causal, self.full_last, self.scale = window, causal, full_last, scale
@@ -121,6 +121,10 @@ class MVPAttention(nn.Module):
                 f"{self.query.in_features})."
             )
         batch, time, channels, width = tokens.shape
+        if time < 1 or channels < 1:
+            raise ValueError(
+                f"MVPAttention: tokens has {time} steps and {channels} channels, expected at least 1 of each."
+            )
         for name, table, count, ndims in (
             ("time", time_table, time, (2,) if self.causal else (2, 3)),
             ("channel", channel_table, channels, (2,)),
@@ -133,7 +137,7 @@ class MVPAttention(nn.Module):
                     f"expected (at least {count}, {width}){two} for {count} "
                     f"{'steps' if name == 'time' else 'channels'}."
                 )
-        check_grid_masks(batch, time, channels, channel_mask, time_mask, key_mask)
+        check_grid_masks((batch, time, channels), channel_mask, time_mask, key_mask)
         padded = padding(channel_mask, time_mask)
         if padded is not None:  # what stands there must not reach the weights' gradients
             tokens = tokens.masked_fill(padded[:, 0, :, :, None], 0)
@@ -157,6 +161,14 @@ class MVPAttention(nn.Module):
             result, of_layer = result
             maps.append(of_layer)
         return self.residual_dropout(self.out(result.permute(0, 2, 3, 1, 4).flatten(-2)))
+
+    def extra_repr(self) -> str:
+        """Say what the parameters do not."""
+        return (
+            f"heads={self.heads}, kv_heads={self.kv_heads}, window={self.window}, causal={self.causal}, "
+            f"full_last={self.full_last}, index={self.index!r}, dropout={self.dropout} ({self.dropout_kind}), "
+            f"backend={self.backend!r}"
+        )
 
     def _by_distance(
         self, project: nn.Module, table: Tensor, count: int, mask: Tensor | None

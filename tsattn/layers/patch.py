@@ -17,10 +17,14 @@ def patch_count(context: int, patch: int, stride: int, pad: int = 0) -> int:
     """Return how many patches of `patch` steps, `stride` apart, fit into `context` steps and `pad` more.
 
     Raises:
-        ValueError: If a length is below 1 or not even one patch fits.
+        ValueError: If a length is below 1, steps between patches would never be read, or not even one patch fits.
     """
     if patch < 1 or stride < 1:
         raise ValueError(f"patch is {patch} and stride is {stride}, expected at least 1 step each.")
+    if stride > patch:
+        raise ValueError(
+            f"stride is {stride} and patch {patch}, expected stride <= patch: steps between would never be read."
+        )
     if context + pad < patch:
         raise ValueError(f"context is {context} steps, expected at least patch={patch}: not even one patch fits.")
     return (context + pad - patch) // stride + 1

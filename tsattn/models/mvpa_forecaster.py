@@ -36,8 +36,9 @@ class MVPAForecaster(ForecastNetwork):
         heads: Attention heads, a divisor of d_model.
         layers: Blocks.
         d_ff: Width of the position-wise networks.
-        patch: Steps of a patch.
-        stride: Steps from one patch's start to the next one's. The last value is repeated until the last patch is full.
+        patch: Steps of a patch; a context that is shorter is one patch.
+        stride: Steps from one patch's start to the next one's; None for `patch`. The last value is repeated until the
+            last patch is full.
         window: Largest distance in patches at which attention looks at content; None for all. Beyond it, a patch is
             weighed by its place alone.
         channel_rows: Channel distances that are told apart: 0, 1, ..., and "channel_rows - 1 or more".
@@ -54,12 +55,12 @@ class MVPAForecaster(ForecastNetwork):
         self,
         context: int,
         horizon: int,
-        d_model: int = 64,
-        heads: int = 4,
+        d_model: int = 256,
+        heads: int = 8,
         layers: int = 2,
-        d_ff: int = 128,
-        patch: int = 48,
-        stride: int = 48,
+        d_ff: int = 256,
+        patch: int = 96,
+        stride: int | None = None,
         window: int | None = None,
         channel_rows: int = 2,
         dropout: float = 0.1,
@@ -67,6 +68,10 @@ class MVPAForecaster(ForecastNetwork):
         super().__init__(context, horizon)
         if channel_rows < 1:
             raise ValueError(f"MVPAForecaster: channel_rows is {channel_rows}, expected at least 1.")
+        if layers < 1:
+            raise ValueError(f"MVPAForecaster: layers is {layers}, expected at least 1.")
+        patch = min(patch, context)
+        stride = patch if stride is None else stride
         self.patch, self.stride = patch, stride
         self.pad = -max(context - patch, 0) % max(stride, 1)
         self.count = patch_count(context, patch, stride, self.pad)
@@ -77,7 +82,7 @@ class MVPAForecaster(ForecastNetwork):
         self.dropout = Dropout(dropout)
         self.layers = nn.ModuleList(_Block(d_model, heads, d_ff, window, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(d_model)
-        self.head = FlattenHead(self.count, d_model, horizon, dropout=0.0)  # on the forecast itself it did harm
+        self.head = FlattenHead(self.count, d_model, horizon, dropout=0.0)  # none on the forecast itself
 
     @property
     def feature_size(self) -> int:

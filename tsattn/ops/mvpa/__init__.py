@@ -27,6 +27,7 @@ from tsattn.ops.mvpa.registration import mvpa_forward
 __all__ = ["Backend", "DropoutKind", "MVPAMaps", "mvpa_attention", "structured_dropout"]
 
 DENSE_BYTES = 4 << 30  # above this, the dense form has to be asked for by name
+DENSE_TENSORS = 8  # of tokens x tokens that it holds at once: logits, their terms and indices, weights
 logger = logging.getLogger(__name__)
 
 
@@ -75,7 +76,8 @@ def mvpa_attention(
             h // (heads / kv heads). None for no content term.
         value: Values.
         time_key: Keys by elapsed time, nearest first. Causal: row t - t', T rows. Not causal: row t - t' + T - 1 of
-            2T - 1, or T rows for |t - t'|. The first axis is 1 if all samples share them.
+            2T - 1, or T rows for |t - t'|. The first axis is 1 if all samples share them. Finite in every row, also in
+            those that a padded sample does not use; `channel_key` too.
         channel_key: Keys by channel distance |c - c'|, nearest first, C rows.
         content_bias: Added to the query for the content term; one row per query head or per key/value head.
         time_bias: Added for the time term.
@@ -93,7 +95,7 @@ def mvpa_attention(
             sqrt(1 - dropout_p), drawn for each sample. "call": drawn once for all samples (as MVPFormer's flash path).
             "element": single weights; dense form only.
         training: False turns dropout off.
-        generator: For dropout; on the device of `query`.
+        generator: For dropout; on the device of `query`. `torch.compile` cannot trace one.
         scale: Factor of the logits; 1 / sqrt(size) by default.
         return_lse: Also return the log-sum-exp of the logits of each row, (B, H, T, C), in float32 or float64, without
             a gradient; +inf for a token that reads nothing.
@@ -115,11 +117,11 @@ def mvpa_attention(
         MVPFormer, Carzaniga et al. (2025), and its code at commit 9f5357b, which counts distances from the other end
         of its tables: see `tsattn.layers.mvpa`.
     """
-    kind = query.device.type
+    kind = query.device.type if isinstance(query, Tensor) else "cpu"
     autocast = kind != "meta" and torch.is_autocast_enabled(kind) and query.dtype != torch.float64
     biases = dict(content_bias=content_bias, time_bias=time_bias, channel_bias=channel_bias)
     masks = dict(channel_mask=channel_mask, time_mask=time_mask, key_mask=key_mask)
-    check_choices(window, dropout_p, dropout, backend)
+    check_choices(window, scale, dropout_p, dropout, backend)
     check_tensors(query, key, value, time_key, channel_key, biases, masks, causal, autocast)
     if generator is not None and generator.device != query.device:
         raise ValueError(f"generator is on {generator.device}, expected {query.device} as query.")
@@ -175,9 +177,16 @@ def structured_dropout(
     batch, _, time, channels, _ = value.shape
     draws = batch if per == "sample" else 1
     keep = math.sqrt(1 - p)
-    of_channel = torch.rand(draws, 1, 1, channels, 1, device=value.device, generator=generator) < keep
-    of_time = torch.rand(draws, 1, time, 1, 1, device=value.device, generator=generator) < keep
+    of_channel = _uniform((draws, 1, 1, channels, 1), value.device, generator) < keep
+    of_time = _uniform((draws, 1, time, 1, 1), value.device, generator) < keep
     return drop(value, of_time, of_channel, p)
+
+
+def _uniform(shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None) -> Tensor:
+    """Draw from [0, 1); `torch.compile` with dynamic shapes cannot trace a generator, not even None."""
+    return (
+        torch.rand(shape, device=device) if generator is None else torch.rand(shape, device=device, generator=generator)
+    )
 
 
 def drop(value: Tensor, keep_time: Tensor, keep_channel: Tensor, p: float) -> Tensor:
@@ -218,11 +227,11 @@ def _choose(backend: str, inputs: Inputs, dense: bool) -> Literal["reference", "
                 "Use backend='reference', or dropout='sample'."
             )
         batch, heads, time, channels, _ = inputs.query.shape
-        need = batch * heads * (time * channels) ** 2 * inputs.query.itemsize
+        need = DENSE_TENSORS * batch * heads * (time * channels) ** 2 * inputs.query.itemsize
         if need > DENSE_BYTES:
             raise ValueError(
-                f"Maps and element dropout take the dense form, each of its tensors {need / 2**30:.1f} GiB for "
-                f"{time} steps x {channels} channels; name backend='reference' if that is meant."
+                f"Maps and element dropout take the dense form, which needs about {need / 2**30:.1f} GiB for {batch} "
+                f"samples of {time} steps x {channels} channels; name backend='reference' if that is meant."
             )
         return "reference"
     if backend == "torch" or (backend == "auto" and not inputs.query.is_cuda):
@@ -264,6 +273,6 @@ def _dense(inputs: Inputs, options: Options, p: float, generator: torch.Generato
     multiplier = None
     if p > 0:
         tokens = query.shape[2] * query.shape[3]
-        keep = torch.rand(*query.shape[:2], tokens, tokens, device=query.device, generator=generator) >= p
+        keep = _uniform((*query.shape[:2], tokens, tokens), query.device, generator) >= p
         multiplier = keep.to(query.dtype) / (1 - p)
     return mvpa_reference(Inputs._make((*inputs[:5], *biases, *inputs[8:])), options, multiplier)

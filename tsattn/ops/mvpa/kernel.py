@@ -889,6 +889,8 @@ def time_first(far_steps: int, channels: int) -> bool:
 def unsupported(query_dtype: torch.dtype, head_size: int, device: torch.device) -> str | None:
     """Why these kernels cannot do it, or None if they can."""
     interpreted = not isinstance(near_forward_kernel, triton.JITFunction)
+    if not interpreted and device.type != "cuda":
+        return f"the Triton kernels need a CUDA device, the tensors are on {device.type}"
     if query_dtype not in (torch.float32, torch.float16, torch.bfloat16):
         return f"the Triton kernels compute in float32, float16 or bfloat16, not in {query_dtype}"
     if not 16 <= head_size <= 256:
@@ -897,8 +899,6 @@ def unsupported(query_dtype: torch.dtype, head_size: int, device: torch.device) 
         if query_dtype == torch.bfloat16:
             return "Triton's interpreter multiplies bfloat16 wrongly (triton issue 11584)"
         return None
-    if device.type != "cuda":
-        return f"the Triton kernels need a CUDA device, the tensors are on {device.type}"
     if torch.version.hip is not None:
         return "the Triton kernels were never tried on ROCm"
     capability = torch.cuda.get_device_capability(device)

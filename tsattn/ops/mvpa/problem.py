@@ -4,6 +4,7 @@ B samples, H query heads, Hk key/value heads, T steps, C channels, d numbers a h
 h // (H // Hk).
 """
 
+import math
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -91,7 +92,7 @@ def last_steps(time_mask: Tensor) -> Tensor:
     return torch.where(time_mask, steps, 0).amax(1)
 
 
-def check_choices(window: int | None, dropout_p: float, dropout: str, backend: str) -> None:
+def check_choices(window: int | None, scale: float | None, dropout_p: float, dropout: str, backend: str) -> None:
     """Refuse numbers and words that mean nothing.
 
     Raises:
@@ -101,6 +102,8 @@ def check_choices(window: int | None, dropout_p: float, dropout: str, backend: s
         raise ValueError(
             f"window is {window!r}, expected a whole number of steps from 0, None for all, or key=None for no content."
         )
+    if scale is not None and not (isinstance(scale, (int, float)) and math.isfinite(scale)):
+        raise ValueError(f"scale is {scale!r}, expected a finite number (no tensor: it would get no gradient).")
     if not 0.0 <= dropout_p < 1.0:
         raise ValueError(f"dropout_p is {dropout_p}, expected a probability in [0, 1).")
     for name, word, words in (("dropout", dropout, DropoutKind), ("backend", backend, Backend)):
@@ -109,13 +112,14 @@ def check_choices(window: int | None, dropout_p: float, dropout: str, backend: s
 
 
 def check_grid_masks(
-    batch: int, time: int, channels: int, channel_mask: Tensor | None, time_mask: Tensor | None, key_mask: Tensor | None
+    grid: tuple, channel_mask: Tensor | None, time_mask: Tensor | None, key_mask: Tensor | None
 ) -> None:
-    """Refuse masks of another shape or type.
+    """Refuse masks that do not fit a grid of (samples, steps, channels), by shape or type.
 
     Raises:
         ValueError: In one sentence.
     """
+    batch, time, channels = grid
     for name, mask, shape in (
         ("channel_mask", channel_mask, (batch, channels)),
         ("time_mask", time_mask, (batch, time)),
@@ -148,6 +152,9 @@ def check_tensors(
     Raises:
         ValueError: In one sentence.
     """
+    for name, needed in dict(query=query, value=value, time_key=time_key, channel_key=channel_key).items():
+        if not isinstance(needed, Tensor):
+            raise ValueError(f"{name} is {type(needed).__name__}, expected a tensor.")
     if query.ndim != 5 or value.ndim != 5:
         raise ValueError(
             f"query has shape {tuple(query.shape)} and value {tuple(value.shape)}, "
@@ -182,7 +189,7 @@ def check_tensors(
     for name, x in biases.items():
         if x is not None and x.shape != (heads, size) and x.shape != (kv_heads, size):
             raise ValueError(f"{name} has shape {tuple(x.shape)}, expected ({heads}, {size}) or ({kv_heads}, {size}).")
-    check_grid_masks(batch, time, channels, **masks)
+    check_grid_masks((batch, time, channels), **masks)
 
     if query.dtype not in FLOATING:
         raise ValueError(f"query has type {query.dtype}, expected one of {', '.join(map(str, FLOATING))}.")
