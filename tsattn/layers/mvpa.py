@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tsattn.layers.convert import Foreign
 from tsattn.layers.dropout import Dropout
 from tsattn.ops.mvpa import MVPAMaps, mvpa_attention
-from tsattn.ops.mvpa.problem import Backend, DropoutKind, check_choices, check_grid_masks, padding
+from tsattn.ops.mvpa.problem import Backend, DropoutKind, check_choices, check_grid_masks, last_steps, padding
 
 Index = Literal["current", "absolute"]
 
@@ -180,8 +180,7 @@ class MVPAttention(nn.Module):
             rows = rows.flip(2)
         elif self.index == "current" and mask is not None:  # each sample counts from its own last step or channel
             distance = torch.arange(count, device=mask.device)
-            last = torch.where(mask, distance, 0).amax(1)
-            rows = rows[:, 0, (last[:, None] - distance).clamp(min=0)]  # (tables, B, count, Hk, d)
+            rows = rows[:, 0, (last_steps(mask)[:, None] - distance).clamp(min=0)]  # (tables, B, count, Hk, d)
         return rows.flatten(0, 1).transpose(1, 2)
 
 

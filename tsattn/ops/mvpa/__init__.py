@@ -12,7 +12,6 @@ al., 2025); here written from a description of IBM/multi-variate-parallel-transf
 
 import importlib.util
 import logging
-import math
 from typing import Literal
 
 import torch
@@ -20,11 +19,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from tsattn.ops.mvpa.dropout import drop, structured_dropout, uniform
 from tsattn.ops.mvpa.problem import Backend, DropoutKind, Inputs, Options, check_choices, check_masks, check_tensors
 from tsattn.ops.mvpa.reference import MVPAMaps, mvpa_reference
 from tsattn.ops.mvpa.registration import mvpa_forward
 
-__all__ = ["Backend", "DropoutKind", "MVPAMaps", "mvpa_attention", "structured_dropout"]
+__all__ = ["Backend", "DropoutKind", "MVPAMaps", "drop", "mvpa_attention", "structured_dropout"]
 
 DENSE_BYTES = 4 << 30  # above this, the dense form has to be asked for by name
 DENSE_TENSORS = 8  # of tokens x tokens that it holds at once: logits, their terms and indices, weights
@@ -154,46 +154,6 @@ def mvpa_attention(
     return (out, *asked) if asked else out
 
 
-def structured_dropout(
-    value: Float[Tensor, "batch kv_head time channel size"],
-    p: float,
-    per: Literal["sample", "call"] = "sample",
-    generator: torch.Generator | None = None,
-) -> Float[Tensor, "batch kv_head time channel size"]:
-    """Drop whole steps and whole channels: a weight survives if both of its key's do, and is divided by 1 - p.
-
-    What is dropped depends on the key alone, so it is the values that are multiplied, and attention itself never hears
-    of it.
-
-    Args:
-        value: Values of all tokens.
-        p: Probability that a token is dropped; a step or channel is with 1 - sqrt(1 - p).
-        per: "sample" draws for each sample, "call" once.
-        generator: On the device of `value`.
-
-    Source:
-        The flash path of MVPFormer, which draws the channels first, then the steps, once per call.
-    """
-    batch, _, time, channels, _ = value.shape
-    draws = batch if per == "sample" else 1
-    keep = math.sqrt(1 - p)
-    of_channel = _uniform((draws, 1, 1, channels, 1), value.device, generator) < keep
-    of_time = _uniform((draws, 1, time, 1, 1), value.device, generator) < keep
-    return drop(value, of_time, of_channel, p)
-
-
-def _uniform(shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None) -> Tensor:
-    """Draw from [0, 1); `torch.compile` with dynamic shapes cannot trace a generator, not even None."""
-    return (
-        torch.rand(shape, device=device) if generator is None else torch.rand(shape, device=device, generator=generator)
-    )
-
-
-def drop(value: Tensor, keep_time: Tensor, keep_channel: Tensor, p: float) -> Tensor:
-    """Return the values times what is kept, over 1 - p; what is dropped becomes 0, whatever it was."""
-    return (value * (1 / (1 - p))).masked_fill(~(keep_time & keep_channel), 0)
-
-
 def _per_head(bias: Tensor | None, query: Tensor, value: Tensor) -> Tensor:
     """Return one row per query head: of none, or of one per key/value head."""
     heads = query.shape[1]
@@ -273,6 +233,6 @@ def _dense(inputs: Inputs, options: Options, p: float, generator: torch.Generato
     multiplier = None
     if p > 0:
         tokens = query.shape[2] * query.shape[3]
-        keep = _uniform((*query.shape[:2], tokens, tokens), query.device, generator) >= p
+        keep = uniform((*query.shape[:2], tokens, tokens), query.device, generator) >= p
         multiplier = keep.to(query.dtype) / (1 - p)
     return mvpa_reference(Inputs._make((*inputs[:5], *biases, *inputs[8:])), options, multiplier)

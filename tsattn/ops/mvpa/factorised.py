@@ -310,12 +310,12 @@ def _forward_block(part: _Part, block: _Block) -> tuple[Tensor, Tensor]:
         total += weights.sum(-1, keepdim=True)
         out = weights @ part.value[:, :, begin:end].flatten(2, 3)
     if block.far:
-        by_channel, channel_most = _exp(block.by_channel)
+        e, channel_most = _exp(block.by_channel)
         for begin, end in block.far:
-            by_time, time_most = _exp(block.by_time[..., begin:end])
-            by_time *= (time_most + channel_most - shift).exp_()  # never above 1: `shift` is the largest of such sums
-            total += _far_total(part, by_time, by_channel, begin, end)
-            _add_far_values(part, by_time, by_channel, begin, end, out)
+            alpha, time_most = _exp(block.by_time[..., begin:end])
+            alpha *= (time_most + channel_most - shift).exp_()  # never above 1: `shift` is the largest of such sums
+            total += _far_total(part, alpha, e, begin, end)
+            _add_far_values(part, alpha, e, begin, end, out)
     if part.key_mask is not None:
         _refuse_underflow(part, block, total)
     out.div_(total.masked_fill(total == 0, 1))
@@ -352,22 +352,22 @@ def _without_beyond(content: Tensor, block: _Block) -> Tensor:
     return content
 
 
-def _far_total(part: _Part, by_time: Tensor, by_channel: Tensor, begin: int, end: int) -> Tensor:
+def _far_total(part: _Part, alpha: Tensor, e: Tensor, begin: int, end: int) -> Tensor:
     """Return the sum of the products over the keys of the steps begin ... end - 1, (b, k, m, 1)."""
     if part.key_mask is None:
-        return by_time.sum(-1, keepdim=True) * by_channel.sum(-1, keepdim=True)
-    read = part.key_mask[:, None, begin:end].to(by_time.dtype)
-    return ((by_time @ read) * by_channel).sum(-1, keepdim=True)
+        return alpha.sum(-1, keepdim=True) * e.sum(-1, keepdim=True)
+    read = part.key_mask[:, None, begin:end].to(alpha.dtype)
+    return ((alpha @ read) * e).sum(-1, keepdim=True)
 
 
-def _add_far_values(part: _Part, by_time: Tensor, by_channel: Tensor, begin: int, end: int, out: Tensor) -> None:
+def _add_far_values(part: _Part, alpha: Tensor, e: Tensor, begin: int, end: int, out: Tensor) -> None:
     """Add the values of the steps begin ... end - 1, weighted by the products, to `out` (b, k, m, d).
 
     The order of the two sums is free. The first is a matrix product over steps or channels, the second passes once over
     its result; the product takes the longer of the two.
     """
-    time_first = end - begin >= by_channel.shape[-1]
-    first, second = (by_time, by_channel) if time_first else (by_channel, by_time)
+    time_first = end - begin >= e.shape[-1]
+    first, second = (alpha, e) if time_first else (e, alpha)
     count, size = out[..., 0].numel(), out.shape[-1]
     for some in _chunks(second.shape[-1], count * size * out.itemsize, out.device):
         values = part.value[:, :, begin:end]
@@ -461,13 +461,11 @@ def _backward_block(part: _Part, block: _Block, sums: _Gradients, d_out: Tensor,
         d_rows = d_logits @ keys
         sums.content_bias += _by_head(d_rows, block)
     if block.far:
-        by_channel, channel_most = _exp(block.by_channel)
+        e, channel_most = _exp(block.by_channel)
         for begin, end in block.far:
-            by_time, time_most = _exp(block.by_time[..., begin:end])
-            by_time *= (time_most + channel_most - lse).exp_()
-            _far_backward(
-                part, sums, by_time, by_channel, begin, end, d_out, dot, d_by_time[..., begin:end], d_by_channel
-            )
+            alpha, time_most = _exp(block.by_time[..., begin:end])
+            alpha *= (time_most + channel_most - lse).exp_()
+            _far_backward(part, sums, alpha, e, begin, end, d_out, dot, d_by_time[..., begin:end], d_by_channel)
     of_time = (d_by_time, 3, block.time_query, block.time_span, part.time_rows, sums.time_rows, sums.time_bias)
     of_channel = (
         d_by_channel, 4, block.channel_query, block.channel_span, part.channel_rows,
@@ -491,8 +489,8 @@ def _by_head(of_rows: Tensor, block: _Block) -> Tensor:
 def _far_backward(
     part: _Part,
     sums: _Gradients,
-    by_time: Tensor,
-    by_channel: Tensor,
+    alpha: Tensor,
+    e: Tensor,
     begin: int,
     end: int,
     d_out: Tensor,
@@ -500,21 +498,21 @@ def _far_backward(
     d_by_time: Tensor,
     d_by_channel: Tensor,
 ) -> None:
-    """Add what the keys of the steps begin ... end - 1 do; `by_time` times `by_channel` is the normalised weight."""
+    """Add what the keys of the steps begin ... end - 1 do; `alpha` times `e` is the normalised weight."""
     if part.key_mask is None:
-        read_channels, read_times = by_channel.sum(-1, keepdim=True), by_time.sum(-1, keepdim=True)
+        read_e, read_alpha = e.sum(-1, keepdim=True), alpha.sum(-1, keepdim=True)
     else:
-        read = part.key_mask[:, None, begin:end].to(by_time.dtype)
-        read_channels, read_times = by_channel @ read.mT, by_time @ read
-    d_by_time -= by_time * dot * read_channels
-    d_by_channel -= by_channel * dot * read_times
-    count, channels = by_channel[..., 0].numel(), by_channel.shape[-1]
+        read = part.key_mask[:, None, begin:end].to(alpha.dtype)
+        read_e, read_alpha = e @ read.mT, alpha @ read
+    d_by_time -= alpha * dot * read_e
+    d_by_channel -= e * dot * read_alpha
+    count, channels = e[..., 0].numel(), e.shape[-1]
     for some in _chunks(end - begin, count * channels * d_out.itemsize, d_out.device):
         steps = slice(begin + some.start, begin + some.stop)
-        of_time = by_time[..., some]
+        some_alpha = alpha[..., some]
         products = d_out @ part.value[:, :, steps].flatten(2, 3).mT  # (b, k, m, steps * C): dO . V
         grid = products.view(count, -1, channels)
-        d_by_time[..., some] += of_time * torch.bmm(grid, by_channel.view(count, -1, 1)).view(of_time.shape)
-        d_by_channel += by_channel * torch.bmm(of_time.reshape(count, 1, -1), grid).view(by_channel.shape)
-        weights = torch.mul(of_time.reshape(count, -1, 1), by_channel.view(count, 1, -1), out=grid).view(products.shape)
+        d_by_time[..., some] += some_alpha * torch.bmm(grid, e.view(count, -1, 1)).view(some_alpha.shape)
+        d_by_channel += e * torch.bmm(some_alpha.reshape(count, 1, -1), grid).view(e.shape)
+        weights = torch.mul(some_alpha.reshape(count, -1, 1), e.view(count, 1, -1), out=grid).view(products.shape)
         sums.value[:, :, steps] += (weights.mT @ d_out).view_as(sums.value[:, :, steps])
