@@ -77,7 +77,8 @@ def find_cases(recorded: str = "out") -> list[Any]:
     return cases or [pytest.param(None, id="none", marks=pytest.mark.skip(reason=reason))]
 
 
-forms = pytest.mark.parametrize("backend", ["reference", "torch"])
+INTERPRETED = ["triton"] if "TRITON_INTERPRET" in os.environ else []  # see tests/ops/test_mvpa_kernel.py
+forms = pytest.mark.parametrize("backend", ["reference", "torch", *INTERPRETED])
 types = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 
 
