@@ -260,14 +260,14 @@ def ceilings(device: str, dtype: torch.dtype) -> tuple[float, float]:
 def floor(shape: Shape, x: dict[str, Tensor], wanted: str, flops: float, traffic: float) -> float:
     """Return the seconds that no implementation of the factorised form can do without, to first order."""
     sizes = [tuple(t.shape) for t in x.values()]
-    options = (None, None, None, WINDOW, True, True)
+    options = (None, None, None, WINDOW, True, True)  # no masks
     query_bytes = x["query"].nbytes + x["key"].nbytes + x["value"].nbytes
     work = moved = 0.0
     if wanted in ("forward", "both"):
         work += forward_flops(*sizes, *options)
         moved += query_bytes + x["query"].nbytes  # and the output
     if wanted in ("backward", "both"):
-        work += backward_flops(None, *sizes, None, None, None, None, None, WINDOW, True, True)
+        work += backward_flops(None, None, None, *sizes, *options)
         moved += 2 * query_bytes + 2 * x["query"].nbytes  # inputs and their gradients; output and its gradient
     return max(work / flops, moved / traffic)
 

@@ -36,12 +36,10 @@ from tsattn.ops.mvpa.problem import Inputs, Options, last_steps, padding
 
 ROWS = 256  # query rows of one block, if the grid has as many
 DENSE_TOKENS = 256  # up to here one block takes every step
-CPU_SCRATCH = (
-    4 << 20
-)  # bytes of the largest temporary tensor, about: 1 to 16 MiB are equally fast, more leaves the caches
+CPU_SCRATCH = 4 << 20  # bytes of the largest temporary tensor, about: 1 to 16 MiB are equally fast
 DEVICE_SCRATCH = 256 << 20
-DEEPEST = {torch.float32: -69.0, torch.float64: -690.0}  # a row whose largest exponent is below has lost its keys to
-# underflow, which only `key_mask` makes possible
+# A row whose sum of exponentials is below exp(this) has lost its keys to underflow, which takes a `key_mask`.
+DEEPEST = {torch.float32: -69.0, torch.float64: -690.0}
 NEVER = float("-inf")
 
 

@@ -43,7 +43,7 @@ def forward_flops(
 
 @register_flop_formula(torch.ops.tsattn.mvpa_backward)
 def backward_flops(
-    grad, query, key, value, time_key, channel_key, u, v, z, cm, tm, km, out, lse, window, causal, full_last, *_, **__
+    grad, out, lse, query, key, value, time_key, channel_key, u, v, z, cm, tm, km, window, causal, full_last, *_, **__
 ) -> int:
     """Count those of the backward pass: 5 products for a pair in the window, 2 for another."""
     return _useful(query, key, window, causal, full_last, near=5, far=2, bias=3)

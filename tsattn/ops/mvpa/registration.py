@@ -8,46 +8,35 @@ import importlib
 from types import ModuleType
 
 import torch
-from torch import Tensor
 
 from tsattn.ops.mvpa.problem import Inputs, Options, check_masks
 
-ARGUMENTS = 16  # of the forward operator
+INPUTS = (
+    "Tensor query, Tensor? key, Tensor value, Tensor time_key, Tensor channel_key, Tensor content_bias, "
+    "Tensor time_bias, Tensor channel_bias, Tensor? channel_mask, Tensor? time_mask, Tensor? key_mask"
+)  # those of `Inputs`
+OPTIONS = "int window, bool causal, bool full_last, float scale, str backend"  # those of `Options`, and who computes
+TENSORS, NUMBERS = len(Inputs._fields), len(Options._fields) + 1
+GRADIENTS = 8  # of the inputs: all but the masks
 UNSAFE = (torch.Tag.cudagraph_unsafe,)  # masks are read on the host
 FORMS = {"torch": "tsattn.ops.mvpa.factorised", "triton": "tsattn.ops.mvpa.kernel"}
 
 
-def _form(backend: str) -> ModuleType:
-    return importlib.import_module(FORMS[backend])  # Triton is imported here, at the first call that asks for it
+def _call(arguments: tuple) -> tuple[Inputs, Options, ModuleType]:
+    """Return inputs, options and the form; Triton is imported here, at the first call that asks for it."""
+    *options, backend = arguments[TENSORS:]
+    return Inputs._make(arguments[:TENSORS]), Options._make(options), importlib.import_module(FORMS[backend])
 
 
-@torch.library.custom_op("tsattn::mvpa_forward", mutates_args=(), tags=UNSAFE)
-def mvpa_forward(
-    query: Tensor,
-    key: Tensor | None,
-    value: Tensor,
-    time_key: Tensor,
-    channel_key: Tensor,
-    content_bias: Tensor,
-    time_bias: Tensor,
-    channel_bias: Tensor,
-    channel_mask: Tensor | None,
-    time_mask: Tensor | None,
-    key_mask: Tensor | None,
-    window: int,
-    causal: bool,
-    full_last: bool,
-    scale: float,
-    backend: str,
-) -> tuple[Tensor, Tensor]:
-    """Return output and log-sum-exp; see `tsattn.ops.mvpa.problem` for the arguments."""
-    inputs = Inputs(
-        query, key, value, time_key, channel_key, content_bias, time_bias, channel_bias,
-        channel_mask, time_mask, key_mask,
-    )  # fmt: skip
+@torch.library.custom_op(
+    "tsattn::mvpa_forward", mutates_args=(), schema=f"({INPUTS}, {OPTIONS}) -> (Tensor, Tensor)", tags=UNSAFE
+)
+def mvpa_forward(*arguments):
+    """Return output and log-sum-exp."""
+    inputs, options, form = _call(arguments)
     check_masks(inputs)
-    with torch.autocast(query.device.type, enabled=False):
-        return _form(backend).forward(inputs, Options(window, causal, full_last, scale))
+    with torch.autocast(inputs.query.device.type, enabled=False):
+        return form.forward(inputs, options)
 
 
 @mvpa_forward.register_fake
@@ -56,57 +45,38 @@ def _(query, *arguments):
     return query.new_empty(query.shape), query.new_empty(query.shape[:4], dtype=kind)
 
 
-@torch.library.custom_op("tsattn::mvpa_backward", mutates_args=(), tags=UNSAFE)
-def mvpa_backward(
-    grad: Tensor,
-    query: Tensor,
-    key: Tensor | None,
-    value: Tensor,
-    time_key: Tensor,
-    channel_key: Tensor,
-    content_bias: Tensor,
-    time_bias: Tensor,
-    channel_bias: Tensor,
-    channel_mask: Tensor | None,
-    time_mask: Tensor | None,
-    key_mask: Tensor | None,
-    out: Tensor,
-    lse: Tensor,
-    window: int,
-    causal: bool,
-    full_last: bool,
-    scale: float,
-    backend: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+@torch.library.custom_op(
+    "tsattn::mvpa_backward",
+    mutates_args=(),
+    schema=f"(Tensor grad, Tensor out, Tensor lse, {INPUTS}, {OPTIONS}) -> ({', '.join(['Tensor'] * GRADIENTS)})",
+    tags=UNSAFE,
+)
+def mvpa_backward(grad, out, lse, *arguments):
     """Return the gradients of the first eight inputs; that of an absent key is empty."""
-    inputs = Inputs(
-        query, key, value, time_key, channel_key, content_bias, time_bias, channel_bias,
-        channel_mask, time_mask, key_mask,
-    )  # fmt: skip
-    with torch.autocast(query.device.type, enabled=False):
-        grads = _form(backend).backward(grad, inputs, out, lse, Options(window, causal, full_last, scale))
-    return tuple(query.new_empty(0) if g is None else g for g in grads)  # type: ignore[return-value]
+    inputs, options, form = _call(arguments)
+    with torch.autocast(grad.device.type, enabled=False):
+        grads = form.backward(grad, inputs, out, lse, options)
+    return tuple(grad.new_empty(0) if g is None else g for g in grads)
 
 
 @mvpa_backward.register_fake
-def _(grad, *arguments):
-    query = arguments[0]
-    return tuple(query.new_empty(0) if x is None else x.new_empty(x.shape) for x in arguments[:8])
+def _(grad, out, lse, *arguments):
+    return tuple(grad.new_empty(0) if x is None else x.new_empty(x.shape) for x in arguments[:GRADIENTS])
 
 
 def _remember(ctx, inputs, output):
-    *tensors, window, causal, full_last, scale, backend = inputs
-    ctx.save_for_backward(*tensors, *output)
+    ctx.save_for_backward(*output, *inputs[:TENSORS])
     ctx.mark_non_differentiable(output[1])
     ctx.set_materialize_grads(False)
-    ctx.options = window, causal, full_last, scale, backend
+    ctx.options = inputs[TENSORS:]
 
 
 def _differentiate(ctx, grad, _):
     if grad is None:
-        return (None,) * ARGUMENTS
+        return (None,) * (TENSORS + NUMBERS)
     grads = mvpa_backward(grad, *ctx.saved_tensors, *ctx.options)
-    return *(g if need else None for g, need in zip(grads, ctx.needs_input_grad, strict=False)), *(None,) * 8
+    grads = (g if need else None for g, need in zip(grads, ctx.needs_input_grad, strict=False))
+    return *grads, *(None,) * (TENSORS + NUMBERS - GRADIENTS)
 
 
 def _differentiate_twice(ctx, *grads):
