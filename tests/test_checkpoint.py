@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from tsattn import checkpoint
+from tsattn import checkpoint, files
 from tsattn.contracts import ForecastNetwork, TableSpec
 from tsattn.models.itransformer import ITransformer
 
@@ -105,7 +105,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(OSError, match="No space"):
-        checkpoint.write_atomically(target, write)
+        files.write_atomically(target, write)
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
 
@@ -114,11 +114,11 @@ def test_a_file_size_limit_of_the_system_leaves_the_old_file(tmp_path: Path):
     (tmp_path / "kept.bin").write_bytes(b"old")
     code = """
 import resource, signal, sys
-from tsattn import checkpoint
+from tsattn import checkpoint, files
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
-    checkpoint.write_atomically("kept.bin", lambda file: file.write(b"x" * 100_000))
+    files.write_atomically("kept.bin", lambda file: file.write(b"x" * 100_000))
 except OSError as problem:
     sys.exit(str(problem.errno))
 """

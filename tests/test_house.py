@@ -12,10 +12,13 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tsattn"
 FLOORS = {
     "contracts": 1,
+    "files": 0,
     "metrics": 1,
+    "events": 1,
     "ops": 1,
     "shipped": 1,
     "data": 2,
+    "recordings": 2,
     "checkpoint": 2,
     "layers": 3,
     "models": 4,
@@ -23,13 +26,15 @@ FLOORS = {
     "convert": 5,
     "predict": 5,
     "train": 5,
-    "cli": 6,
+    "commands": 6,
+    "cli": 7,
 }
 NEVER = {  # outside packages that a room must do without
     "models": {"lightning", "pandas", "mne", "xarray", "jsonargparse"},
     "ops": {"lightning", "pandas", "mne", "xarray", "jsonargparse"},
     "layers": {"lightning", "pandas", "mne", "xarray", "jsonargparse"},
     "contracts": {"lightning", "pandas", "mne", "xarray"},
+    "events": {"torch", "lightning", "mne", "zarr"},
     "checkpoint": {"lightning", "pandas", "mne", "xarray"},
     "predict": {"lightning"},
 }

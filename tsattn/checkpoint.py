@@ -7,11 +7,8 @@ ours, or of modules that the caller has imported already, are built from a file.
 
 import importlib
 import json
-import os
-import shutil
 import sys
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ from typing import Any
 import torch
 
 from tsattn.contracts import ForecastNetwork, TableSpec
+from tsattn.files import refuse_existing, write_atomically
 
 FORMAT = 1  # raised when an older tsattn could misread what a newer one wrote
 KEY = "tsattn"  # our entry in a Lightning checkpoint
@@ -194,32 +192,3 @@ def _read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]
     if "network" not in entry:
         raise ValueError(f"{config} is not a tsattn config: it has no `network`.")
     return entry, weights
-
-
-def refuse_existing(path: str | Path, overwrite: bool) -> None:
-    """Raise FileExistsError if `path` is there and `overwrite` is False."""
-    if Path(path).exists() and not overwrite:
-        raise FileExistsError(f"{path} exists already. Choose another path or pass --overwrite.")
-
-
-def write_atomically(path: str | Path, write: Callable[[Any], Any]) -> None:
-    """Write a binary file whole or not at all: an interruption or a full disk leaves the old file as it was.
-
-    Args:
-        path: The file to make or replace.
-        write: Called with a file open for binary writing, in the same folder.
-    """
-    path = Path(path).resolve()  # a link stays a link
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        if path.exists():
-            shutil.copymode(path, temporary)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

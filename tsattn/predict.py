@@ -11,7 +11,7 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from tsattn import checkpoint
+from tsattn import checkpoint, files
 from tsattn.contracts import ForecastNetwork, TableSpec
 from tsattn.data.calendar import calendar_features, future_times
 from tsattn.data.tables import fill_missing, from_frame
@@ -195,4 +195,4 @@ def plot_forecast(forecast: pd.DataFrame, table: xr.Dataset, path: str | Path, c
     figure.suptitle(f"observed (read by the network: shaded) and forecast{note}", fontsize=9, x=0.01, ha="left")
     buffer = BytesIO()
     figure.savefig(buffer, format=Path(path).suffix.lstrip(".") or "png", dpi=120)
-    checkpoint.write_atomically(path, lambda file: file.write(buffer.getvalue()))
+    files.write_atomically(path, lambda file: file.write(buffer.getvalue()))

@@ -27,7 +27,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 import tsattn
-from tsattn import checkpoint as files
+from tsattn import checkpoint, files
 from tsattn.contracts import ForecastNetwork, TableSpec
 from tsattn.data.modules import TableData
 from tsattn.metrics import ForecastErrors
@@ -47,7 +47,7 @@ class WholeFileIO(TorchCheckpointIO):
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
         """Read a checkpoint of ours, or raise one sentence."""
-        return files.read_lightning(path, map_location or "cpu")
+        return checkpoint.read_lightning(path, map_location or "cpu")
 
 
 class RunCheckpoint(ModelCheckpoint):
@@ -236,7 +236,7 @@ def fit(args: list[str]) -> None:
     quiet()
     cli = TrainCLI("fit", with_config_of_checkpoint(args, "fit"))
     if cli.resume is not None:
-        done = files.read_lightning(cli.resume)["epoch"] + 1
+        done = checkpoint.read_lightning(cli.resume)["epoch"] + 1
         if done > (cli.trainer.max_epochs or done):
             raise ValueError(
                 f"{cli.resume} has {done} epochs behind it, expected fewer than --trainer.max_epochs "
@@ -264,7 +264,7 @@ def fit(args: list[str]) -> None:
         sys.exit(130)
     seconds = time.perf_counter() - started
     best = cli.run_dir / "best.ckpt"
-    best_epoch = files.read_lightning(best)["epoch"] + 1
+    best_epoch = checkpoint.read_lightning(best)["epoch"] + 1
     epochs = cli.trainer.current_epoch
     if epochs < (cli.trainer.max_epochs or epochs):
         print(f"stopped early: val_loss has not fallen for {cli.config.patience} epochs")
@@ -319,7 +319,7 @@ def with_config_of_checkpoint(args: list[str], command: str) -> list[str]:
             f"No configuration was given: begin with tsattn {command} -c forecast/itransformer.yaml."
         )
     path = find_checkpoint(asked, Path(run_dir) if run_dir else None)
-    files.load(path)
+    checkpoint.load(path)
     config = (path if path.is_dir() else path.parent) / "config.yaml"
     if not config.exists():
         raise FileNotFoundError(f"There is no config.yaml beside {path}: pass the run's configuration by -c.")

@@ -1,0 +1,1 @@
+"""Commands on recordings: inspect, prepare, simulate, split."""

@@ -1,0 +1,185 @@
+"""Commands on tables: forecast, data, configs, import-checkpoint."""
+
+from pathlib import Path
+from typing import Any
+
+SOURCES = ("itransformer", "patchtst", "timexer", "gateformer", "tslib")
+
+
+def forecast(
+    checkpoint: Path,
+    table: Path,
+    out: Path,
+    plot: Path | None = None,
+    format: str = "long",
+    timestamp: str | None = None,
+    time_format: str | None = None,
+    decimal: str = ".",
+    variate_column: str | None = None,
+    value_column: str | None = None,
+    resample: str | None = None,
+    drop_duplicates: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Forecast the steps that follow a table's last row.
+
+    Args:
+        checkpoint: A run's best.ckpt or an exported folder.
+        table: CSV or Parquet, wide or long, with at least `context` rows.
+        out: CSV (or .parquet) to write.
+        plot: Picture to write (.png, .pdf, .svg).
+        format: `long` (timestamp, target_name, predictions) or `wide` (one column per target).
+        timestamp: Name of the time column, if it is not found by itself.
+        time_format: How times are written, as in strptime ("%d/%m/%Y %H:%M").
+        decimal: What stands before the decimals in a text file.
+        variate_column: Of a long table, the column that names the variate.
+        value_column: Of a long table, the column that holds the values.
+        resample: Bring the rows to this step first, by the mean ("1h").
+        drop_duplicates: Keep the first of rows with equal timestamps.
+        overwrite: Write over files that exist already.
+    """
+    from tsattn import files
+    from tsattn.data.tables import read_table
+    from tsattn.predict import Forecaster, plot_forecast
+
+    if format not in ("long", "wide"):
+        raise ValueError(f"--format is {format!r}, expected long or wide.")
+    for path in filter(None, (out, plot)):
+        files.refuse_existing(path, overwrite)
+        if path.resolve() == table.resolve():
+            raise ValueError(f"{path} is the table itself, which a forecast would replace: choose another --out.")
+    if plot is not None and plot.suffix not in (".png", ".pdf", ".svg"):
+        raise ValueError(f"--plot is {plot}, expected a name that ends in .png, .pdf or .svg.")
+    forecaster = Forecaster.from_pretrained(checkpoint)
+    try:
+        dataset = read_table(
+            table,
+            timestamp=timestamp,
+            time_format=time_format,
+            decimal=decimal,
+            variate_column=variate_column,
+            value_column=value_column,
+            columns=forecaster.spec.variates,
+            resample=resample,
+            drop_duplicates=drop_duplicates,
+        )
+    except ValueError as problem:  # the options that mend a table have no prefix here
+        raise ValueError(str(problem).replace("--data.", "--")) from problem
+    frame = forecaster.predict_df(dataset)
+    if format == "wide":
+        written = frame.pivot(index="timestamp", columns="target_name", values="predictions")
+        written = written[list(forecaster.spec.target_names)].rename_axis(columns=None).reset_index()
+    else:
+        written = frame
+    if out.suffix == ".parquet":
+        content = written.to_parquet()
+    else:
+        content = written.to_csv(index=False, float_format="%.10g").encode()
+    files.write_atomically(out, lambda file: file.write(content))
+    print(f"{len(written)} rows written to {out}")
+    if plot is not None:
+        plot_forecast(frame, dataset, plot, forecaster.network.context)
+        print(f"picture written to {plot}")
+
+
+def data_list() -> None:
+    """List the benchmark tables and where each was found."""
+    from tsattn.data import fetch
+
+    print(fetch.overview())
+
+
+def data_describe(name: str, root: Path | None = None) -> None:
+    """Say what a benchmark table is, its licence, splits and where it was found.
+
+    Args:
+        name: As in `tsattn data list`.
+        root: Folder to look in first.
+    """
+    from tsattn.data import fetch
+
+    print(fetch.describe(name, root))
+
+
+def data_fetch(name: str, root: Path | None = None, overwrite: bool = False) -> None:
+    """Download a benchmark table and check its sha256.
+
+    Args:
+        name: As in `tsattn data list`.
+        root: Folder to put it in; default: TSATTN_DATA if set, else the cache.
+        overwrite: Write over a file that exists already.
+    """
+    from tsattn.data import fetch
+
+    path = fetch.fetch(name, root, overwrite=overwrite)
+    print(f"{path}\nlicence: {fetch.benchmark(name).licence}")
+
+
+def data_simulate(
+    out: Path, rows: int = 4000, variates: int = 8, seed: int = 0, missing: float = 0.0, overwrite: bool = False
+) -> None:
+    """Write a simulated hourly table: cycles, trends, and variates that lead each other.
+
+    Args:
+        out: CSV to write.
+        rows: Hours.
+        variates: Columns.
+        seed: Of the random numbers.
+        missing: Share of the values left out, in runs as a failing sensor would.
+        overwrite: Write over a file that exists already.
+    """
+    from tsattn import files
+    from tsattn.data.simulate import simulate_table
+
+    files.refuse_existing(out, overwrite)
+    text = simulate_table(rows=rows, variates=variates, seed=seed, missing=missing).to_csv(index=False).encode()
+    files.write_atomically(out, lambda file: file.write(text))
+    print(f"{rows} rows of {variates} variates written to {out}")
+
+
+def configs_list() -> None:
+    """List the shipped configurations and the papers' settings."""
+    from tsattn import shipped
+
+    print(shipped.overview())
+
+
+def configs_show(name: str) -> None:
+    """Print one shipped configuration.
+
+    Args:
+        name: As listed, for example forecast/itransformer.yaml or paper/itransformer-etth1-96.
+    """
+    from tsattn import shipped
+
+    print(shipped.show(name))
+
+
+def import_checkpoint(
+    file: Path, source: str, out: Path, given: dict[str, Any] | None = None, overwrite: bool = False
+) -> None:
+    """Convert weights of a model's authors into an exported folder, and account for every key.
+
+    Args:
+        file: The authors' state dict (.pth, .pt or .safetensors).
+        source: Whose code wrote it.
+        out: Folder for config.json and model.safetensors.
+        given: What shapes cannot tell, by name: `--given.heads 8 --given.context 96`.
+        overwrite: Write over files that exist already.
+
+    Raises:
+        ValueError: If a key that the model needs is missing; nothing is written.
+    """
+    from tsattn import checkpoint, files, shipped
+    from tsattn.convert import convert, read_state
+
+    if source not in SOURCES:
+        raise ValueError(f"--from is {source!r}, expected one of {', '.join(SOURCES)}.")
+    for name in ("config.json", "model.safetensors", "config.yaml"):
+        files.refuse_existing(out / name, overwrite)
+    converted = convert(source, read_state(file), **(given or {}))
+    print(converted.report)
+    checkpoint.export(out, converted.network, about={"imported_from": source, "file": file.name}, overwrite=overwrite)
+    text = shipped.config_of(converted.network.recipe, out).encode()
+    files.write_atomically(out / "config.yaml", lambda stream: stream.write(text))
+    print(f"written to {out}; score it on a table with: tsattn test -c {out / 'config.yaml'} -c data/etth1.yaml")
