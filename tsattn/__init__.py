@@ -4,18 +4,29 @@ Importing the package opens no file, asks no device and imports neither torch, T
 is imported when it is first used.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tsattn.events.score import score_events
     from tsattn.predict import Forecaster
+    from tsattn.recordings.modules import RecordingDataModule
+    from tsattn.recordings.prepare import prepare
+    from tsattn.recordings.recording import Recording
 
 __version__ = "0.1.0"
-__all__ = ["Forecaster", "__version__"]
+__all__ = ["Forecaster", "Recording", "RecordingDataModule", "__version__", "prepare", "score_events"]
+
+WHERE = {
+    "Forecaster": "tsattn.predict",
+    "Recording": "tsattn.recordings.recording",
+    "RecordingDataModule": "tsattn.recordings.modules",
+    "prepare": "tsattn.recordings.prepare",
+    "score_events": "tsattn.events.score",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Forecaster":
-        from tsattn.predict import Forecaster
-
-        return Forecaster
+    if name in WHERE:
+        return getattr(importlib.import_module(WHERE[name]), name)
     raise AttributeError(f"module 'tsattn' has no attribute {name!r}")

@@ -11,7 +11,7 @@ import re
 import sys
 import typing
 from argparse import ArgumentError
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 COMMANDS = {
@@ -37,7 +37,7 @@ FUNCTIONS: dict[str, tuple[str, str | dict[str, str]]] = {  # a module of tsattn
 }  # fmt: skip
 POSITIONAL = ("name", "file", "paths", "store")
 RENAMED = {"source": "--from"}
-FLAGS = ("--overwrite", "--test", "--drop_duplicates", "--data.drop_duplicates")
+FLAGS = ("--overwrite", "--test", "--data.drop_duplicates")  # of fit, validate and test
 
 
 def main(args: list[str] | None = None) -> None:
@@ -74,22 +74,22 @@ def usage() -> str:
     commands = "\n".join(f"  {name:{width}}{what}" for name, what in COMMANDS.items())
     return (
         "usage: tsattn COMMAND [options]\n\n"
-        "Multivariate time-series forecasting with attention.\n\n"
+        "Multivariate time-series and neural-signal forecasting with attention.\n\n"
         f"{commands}\n\n"
         "  tsattn fit -c forecast/itransformer.yaml -c data/etth1.yaml\n"
         "  tsattn fit -c forecast/itransformer.yaml --data.table my.csv\n"
-        "  tsattn forecast --checkpoint runs/.../best.ckpt --table my.csv --out forecast.csv --plot forecast.png\n\n"
+        "  tsattn forecast --checkpoint runs/.../best.ckpt --table my.csv --out forecast.csv --plot forecast.png\n"
+        "  tsattn recordings prepare bids_folder --preset swec --out store.zarr\n\n"
         "`tsattn COMMAND --help` lists the options. Research software; not for clinical decisions."
     )
 
 
 def run(command: str, args: list[str]) -> None:
     """Import and call one command."""
-    args = spell_out_flags(args)
     if command in ("fit", "validate", "test"):
         from tsattn import shipped, train
 
-        args = shipped.expand(args)
+        args = shipped.expand(spell_out_flags(args, FLAGS))
         if command == "fit":
             train.fit(args)
         else:
@@ -101,19 +101,29 @@ def run(command: str, args: list[str]) -> None:
     parser = ArgumentParser(prog=f"tsattn {command}", description=COMMANDS[command], exit_on_error=False)
     where, members = FUNCTIONS[command]
     module = importlib.import_module(f"tsattn.commands.{where}")
+    functions = {name: getattr(module, member) for name, member in _pairs(members)}
+    flags = [f"--{name}" for function in functions.values() for name in switches(function)]
+    args = spell_out_flags(args, flags)
     if isinstance(members, str):
-        function = getattr(module, members)
-        add_arguments(parser, function)
-        function(**parser.parse_args(args).as_dict())
+        add_arguments(parser, functions[""])
+        functions[""](**parser.parse_args(args).as_dict())
         return
     below = parser.add_subcommands(metavar="{" + ",".join(members) + "}")
-    functions = {name: getattr(module, member) for name, member in members.items()}
     for name, function in functions.items():
         member_parser = ArgumentParser(description=first_line(function), exit_on_error=False)
         add_arguments(member_parser, function)
         below.add_subcommand(name, member_parser, help=first_line(function))
     values = parser.parse_args(args)
     functions[values.subcommand](**values[values.subcommand].as_dict())
+
+
+def _pairs(members: str | dict[str, str]) -> list[tuple[str, str]]:
+    return [("", members)] if isinstance(members, str) else list(members.items())
+
+
+def switches(function: Callable[..., None]) -> list[str]:
+    """Return the parameters of a function that are true or false."""
+    return [name for name, parameter in inspect.signature(function).parameters.items() if parameter.annotation is bool]
 
 
 def add_arguments(parser: Any, function: Callable[..., None]) -> None:
@@ -156,12 +166,12 @@ def first_line(function: Callable[..., None]) -> str:
     return (function.__doc__ or "").partition("\n")[0]
 
 
-def spell_out_flags(args: list[str]) -> list[str]:
+def spell_out_flags(args: list[str], flags: Sequence[str]) -> list[str]:
     """Let `--overwrite` alone mean `--overwrite true`, and so for every other switch."""
     spelled: list[str] = []
     for index, argument in enumerate(args):
         spelled.append(argument)
         follower = args[index + 1] if index + 1 < len(args) else "-"
-        if argument in FLAGS and follower.startswith("-"):
+        if argument in flags and follower.startswith("-"):
             spelled.append("true")
     return spelled
