@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor, nn
 
 Fill = Literal["none", "forward", "linear"]
@@ -26,6 +26,23 @@ class Batch(NamedTuple):
     future: Float[Tensor, "batch target horizon"]
     known: Float[Tensor, "batch known total"] | None = None
     observed: Bool[Tensor, "batch variate context"] | None = None  # None: nothing is missing in `past`
+
+
+class RecordingBatch(NamedTuple):
+    """Windows of recordings, of patients with different channels, each cut into segments; in microvolts.
+
+    A channel that a recording does not have is zero and False in `channel_mask`; a segment that was not recorded is
+    zero and False in `observed`. Windows of a recording with more channels than a model's may come in several
+    readings: rows with the same `recording` and `begin`, whose outputs are averaged.
+    """
+
+    signal: Float[Tensor, "batch segment channel time"]
+    channel_mask: Bool[Tensor, "batch channel"]
+    observed: Bool[Tensor, "batch segment channel"]
+    label: Int[Tensor, "batch *segment"]
+    recording: Int[Tensor, " batch"]  # place in the data module's `recordings`
+    begin: Float64[Tensor, " batch"]  # seconds from the recording's start
+    channels: Int[Tensor, "batch channel"]  # place in the recording's table of channels; -1 where there is none
 
 
 class ForecastNetwork(nn.Module):

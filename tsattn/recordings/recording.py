@@ -8,19 +8,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
 import xarray as xr
-from jaxtyping import Float
+from jaxtyping import Float, Num
 
 from tsattn.events.table import no_events
 
 CHANNEL_COLUMNS = ("name", "type", "sfreq", "status", "reason", "x", "y", "z", "unit")
+CLOCK_ROUNDING = 1e-3  # s
 SIGNAL_TYPES = ("seeg", "ecog", "eeg", "dbs")  # what the models read; names as in mne
 
 
+@runtime_checkable
 class Source(Protocol):
     """Where the samples are. It pickles without an open file: paths and numbers only."""
 
@@ -73,7 +75,7 @@ def make_channels(
     return table.astype({"sfreq": float, "x": float, "y": float, "z": float})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Recording:
     """A recording of one subject.
 
@@ -119,6 +121,20 @@ class Recording:
             raise ValueError(f"{self.id}: channel name {doubles.iloc[0]!r} stands twice, expected unique names.")
         if not (self.channels["sfreq"] > 0).all():
             raise ValueError(f"{self.id}: a sampling rate is {self.channels['sfreq'].min():g} Hz, expected above 0.")
+        if not 0 < self.duration < np.inf:
+            raise ValueError(f"{self.id} lasts {self.duration:g} s, expected a finite duration above 0.")
+        last = 0.0
+        for begin, end in self.gaps:
+            if not last <= begin < end <= self.duration + CLOCK_ROUNDING:
+                raise ValueError(
+                    f"{self.id} has a gap from {begin:g} to {end:g} s after one that ends at {last:g} s, expected gaps "
+                    f"in order, apart from each other, within 0 and {self.duration:g} s."
+                )
+            last = end
+
+    def __repr__(self) -> str:  # neither files nor start: they hold names and dates
+        rates = "/".join(f"{rate:g}" for rate in self.channels["sfreq"].unique())
+        return f"Recording({self.id!r}, {len(self.channels)} channels, {rates} Hz, {self.duration:g} s)"
 
     @classmethod
     def open(cls, path: str | Path, **reading: Any) -> "Recording":
@@ -175,7 +191,13 @@ class Recording:
         samples = round(self.duration * rates[0]) if len(rates) else 0
         if not 0 <= start <= stop <= samples:
             raise ValueError(f"{self.id}: samples [{start}, {stop}) of {samples} were asked for.")
-        return self.source.read([self.rows[i] for i in chosen], start, stop)
+        values = self.source.read([self.rows[i] for i in chosen], start, stop)
+        if values.shape != (len(chosen), stop - start):
+            raise ValueError(
+                f"{self.id}: samples [{start}, {stop}) of {len(chosen)} channels were asked for, {values.shape[1]} of "
+                f"{values.shape[0]} came. The file is shorter than the {self.duration:g} s that its header says."
+            )
+        return values
 
     def to_xarray(self, begin: float = 0.0, end: float | None = None) -> xr.DataArray:
         """Read a stretch as a labelled array.
@@ -238,7 +260,7 @@ class Recording:
         return [span for span in spans if span[1] > span[0]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ArraySource:
     """Samples that lie in memory, for tests, notebooks and the simulator."""
 
@@ -250,7 +272,7 @@ class ArraySource:
 
 
 def from_array(
-    values: xr.DataArray | Float[np.ndarray, "channel time"],
+    values: xr.DataArray | Num[np.ndarray, "channel time"],
     sfreq: float | None = None,
     *,
     id: str = "array",
@@ -273,6 +295,8 @@ def from_array(
         names = values["channel"].values.tolist() if names is None else names
         sfreq = values.attrs.get("sfreq") if sfreq is None else sfreq
         values = values.values
+    if not np.issubdtype(values.dtype, np.floating):
+        values = values.astype(np.float64)
     if sfreq is None:
         raise ValueError("No sampling rate: pass sfreq in Hz (an xarray may carry it as attrs['sfreq']).")
     names = [f"C{i + 1}" for i in range(len(values))] if names is None else names

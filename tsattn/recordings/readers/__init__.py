@@ -1,19 +1,26 @@
 """Readers of recordings, one file a format; what they return is a `Recording`, whatever the format.
 
 A reader is a module with `NAME` (what it is called), `recognises(path)` (by what is in the file or folder, not by its
-ending alone; cheap) and `read(path, reading)` (a list of recordings; opens headers only). The order of READERS decides
-where two would do.
+ending alone; cheap) and `read(path, reading)` (a list of recordings, or that and what was `Left`; opens headers only).
+The order of READERS decides where two would do. In a folder of no known layout every file is tried, and what was left
+is named, with a reason.
 """
 
 import importlib
-from dataclasses import dataclass
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from tsattn.recordings.recording import Recording
+from tsattn.recordings.privacy import is_bids_name, known_suffix, label, pseudonym
+from tsattn.recordings.recording import Note, Recording
 
-READERS = ("bids", "swec", "ethz", "segments", "treebank", "mef", "nwb", "edf", "raw")  # modules here
+# modules here
+READERS = ("bids", "edf", "swec", "ethz", "segments", "treebank", "mef", "nwb", "neuralynx", "raw")
 Unit = Literal["nV", "uV", "mV", "V"]
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -23,9 +30,13 @@ class Reading:
     Attributes:
         unit: Of the values in the file, against what it says or keeps silent about.
         subject: Pseudonym of the person; without it BIDS says who it is, or a hash of the header's patient code.
-        type: Of the channels whose type nothing tells.
+        type: Of the channels that may record the brain, where only their names tell (LA3, F3) or nothing does.
         seizure_words: Annotations that hold one of these words are seizures.
-        keep_text: Annotation texts that may be kept as they are; every other one becomes "annotation".
+        keep_text: Annotation texts that may be kept as they are (`*` stands for anything); every other one becomes
+            "annotation".
+        on_mismatch: What to do if a file contradicts itself or its sidecars (number of records or samples, sampling
+            rate, names of channels): "raise", or "warn" and believe what the samples' own file holds.
+        bad_events: What to do with events that no recording can hold: see `event_times.fit_events`.
     """
 
     unit: Unit | None = None
@@ -33,10 +44,23 @@ class Reading:
     type: str | None = None
     seizure_words: tuple[str, ...] = ("seizure", "sz", "ictal")
     keep_text: tuple[str, ...] = ()
+    on_mismatch: Literal["raise", "warn"] = "raise"
+    bad_events: Literal["clip", "drop", "raise"] = "clip"
 
 
-def open_recordings(path: str | Path, **reading: Any) -> list[Recording]:
-    """Open every recording at a path: a file, or a folder of a known layout.
+@dataclass(frozen=True)
+class Left:
+    """A file that was not read, and why; the reason calls it by its label."""
+
+    path: Path
+    why: str
+
+
+def open_recordings(path: str | Path | Sequence[str | Path], **reading: Any) -> list[Recording]:
+    """Open every recording at a path or several: files, or folders.
+
+    Files that were left in a folder are logged, and a note on the folder's first recording counts them;
+    `find_recordings` returns them.
 
     Args:
         path: What to open.
@@ -44,13 +68,155 @@ def open_recordings(path: str | Path, **reading: Any) -> list[Recording]:
 
     Raises:
         FileNotFoundError: If nothing is there.
-        ValueError: If no reader knows it, or it is damaged: what was found, and what was expected.
+        ValueError: If no reader knows it, it is damaged, or two recordings have the same id: what was found, and what
+            was expected.
+    """
+    paths = [path] if isinstance(path, str | Path) else list(path)
+    found: list[Recording] = []
+    for one in paths:
+        recordings, left = find_recordings(one, Reading(**reading))
+        found += with_left(recordings, left)
+    _refuse_doubles(found)
+    return found
+
+
+def find_recordings(path: str | Path, reading: Reading) -> tuple[list[Recording], list[Left]]:
+    """Open every recording at a path, and return what was left beside it.
+
+    Args:
+        path: A file, or a folder.
+        reading: What the user says of it.
+
+    Raises:
+        FileNotFoundError: If nothing is there.
+        ValueError: If it is a file that cannot be read, or a folder in which nothing can.
     """
     path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"There is nothing at {path}.")
+    refuse_absent(path)
+    read = _reader_for(path)
+    if read is not None:
+        found = read(path, reading)
+        return found if isinstance(found, tuple) else (found, [])
+    if path.is_file():
+        raise ValueError(_unknown(path))
+    recordings, left = _search(path, reading)
+    if not recordings:
+        first = f" The first of {len(left)} files: {left[0].why}" if left else " It is empty."
+        raise ValueError(f"{label(path)} holds no recording that can be read.{first}")
+    return recordings, left
+
+
+def with_left(recordings: list[Recording], left: list[Left]) -> list[Recording]:
+    """Log what was left, and say it in a note on the first recording."""
+    if not left or not recordings:
+        return recordings
+    for one in left:
+        logger.warning("Left out: %s", one.why)
+    told = " ".join(one.why for one in left[:5]) + (f" And {len(left) - 5} more." if len(left) > 5 else "")
+    first = recordings[0]
+    note = Note("warning", f"{len(left)} files beside this recording were left out. {told}")
+    return [replace(first, notes=(*first.notes, note)), *recordings[1:]]
+
+
+def reason(path: Path, problem: Exception) -> str:
+    """Return why a file was not read; the system's own errors hold its whole path, ours do not."""
+    if isinstance(problem, OSError) and problem.strerror:
+        return f"{label(path)} cannot be opened: {problem.strerror}."
+    return str(problem)
+
+
+def recording_id(path: Path) -> str:
+    """Return the id of a recording in a file of its own: its BIDS name without the suffix, or a pseudonym."""
+    stem = path.name.removesuffix(known_suffix(path.name))
+    if stem.startswith("sub-") and is_bids_name(stem):
+        return stem.removesuffix("_ieeg").removesuffix("_eeg")
+    return pseudonym(os.path.abspath(path), "rec")
+
+
+def _reader_for(path: Path) -> Any:
     for name in READERS:
         reader = importlib.import_module(f"tsattn.recordings.readers.{name}")
         if reader.recognises(path):
-            return reader.read(path, Reading(**reading))
-    raise ValueError(f"{path} is of no format that tsattn reads.")
+            return reader.read
+    return None
+
+
+def _search(folder: Path, reading: Reading) -> tuple[list[Recording], list[Left]]:
+    recordings: list[Recording] = []
+    left: list[Left] = []
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and _reader_for(path) is None:
+            found, more = _search(path, reading)
+        else:
+            try:
+                found, more = find_recordings(path, reading)
+            except (ValueError, OSError) as problem:
+                found, more = [], [Left(path, reason(path, problem))]
+        recordings += found
+        left += more
+    used = {file.resolve() for recording in recordings for file in recording.files}
+    return recordings, [one for one in left if one.path.resolve() not in used]
+
+
+def _refuse_doubles(recordings: list[Recording]) -> None:
+    seen: dict[str, Recording] = {}
+    for recording in recordings:
+        other = seen.setdefault(recording.id, recording)
+        if other is not recording:
+            told = []
+            for one in (other, recording):
+                where = one.files[0].absolute() if one.files else Path(one.id)
+                told.append(f"{label(where)} ({pseudonym(str(where), 'rec')})")
+            raise ValueError(
+                f"Two recordings are called {recording.id}: {told[0]} and {told[1]}. Expected one; open them apart, or "
+                "rename one."
+            )
+
+
+POINTERS = (b"/annex/objects/", b"../.git/annex/objects/", b"version https://git-lfs")
+MAGIC = {
+    b"\x89HDF\r\n\x1a\n": "HDF5",
+    b"PK\x03\x04": "a zip archive",
+    b"\x1f\x8b": "gzip",
+    b"MATLAB 5.0": "a MATLAB file",
+    b"0       ": "EDF",
+    b"\xffBIOSEMI": "BDF",
+    b"Brain Vision": "a BrainVision header",
+    b"\x00\x00\x00\x64": "FIF",
+    b"%PDF": "PDF",
+    b"\x89PNG": "PNG",
+}
+
+
+def is_pointer(path: Path) -> bool:
+    """Return whether git-annex, DataLad or Git LFS left a pointer here (or a link to nothing)."""
+    if not path.exists():
+        return path.is_symlink()
+    if not path.is_file() or path.stat().st_size > 1024:
+        return False
+    begin = path.read_bytes()
+    return any(pointer in begin[:200] for pointer in POINTERS)
+
+
+def refuse_absent(path: Path) -> None:
+    """Raise if nothing is there, or a pointer instead of the content."""
+    if is_pointer(path):
+        raise ValueError(
+            f"{label(path)} is a pointer of git-annex, DataLad or Git LFS: its content is not here. "
+            "Fetch it (`datalad get`, `git lfs pull`)."
+        )
+    if not path.exists():
+        raise FileNotFoundError(f"There is nothing at {label(path)}.")
+
+
+def _unknown(path: Path) -> str:
+    with path.open("rb") as file:
+        begin = file.read(64)
+    kind = next((kind for magic, kind in MAGIC.items() if begin.startswith(magic)), None)
+    if not begin:
+        return f"{label(path)} is empty."
+    if kind is None:
+        return f"{label(path)} is of no format that tsattn reads: neither its ending nor its first bytes are known."
+    return (
+        f"{label(path)} begins as {kind} does, which does not go with its ending, or is of no layout that tsattn reads."
+    )

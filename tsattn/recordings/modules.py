@@ -1,0 +1,363 @@
+"""Lightning data module of recordings: a prepared store and a split become batches for training, validation and test.
+
+Signals come in microvolts as they were prepared: no scaling and no cropping happens here. Training may be balanced and
+shuffled; validation and test see every window once, in order, at its natural prevalence.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning
+import numpy as np
+import xarray as xr
+
+from tsattn.contracts import RecordingBatch
+from tsattn.recordings.batches import RecordingLoader, WindowBatches
+from tsattn.recordings.channel_choice import MoreChannels, choose_channels
+from tsattn.recordings.labels import Rule
+from tsattn.recordings.leaks import audit, same_signal, twins_in_report
+from tsattn.recordings.reading import WindowReader
+from tsattn.recordings.recording import Recording
+from tsattn.recordings.splits import Span, Splits
+from tsattn.recordings.splitting import as_recordings
+from tsattn.recordings.store import open_store
+from tsattn.recordings.window_table import Labelling, WindowTable, tabulate
+from tsattn.recordings.windows import Gaps, Windowing, read_window
+
+log = logging.getLogger(__name__)
+
+Part = Literal["train", "val", "test"]
+
+
+class RecordingDataModule(lightning.LightningDataModule):
+    """Windows of recordings for training, validation and test.
+
+    Args:
+        store: Path of a prepared store; `from_recordings` takes recordings from memory.
+        splits: File that `tsattn recordings split` wrote, or a split. None: everything is for test and prediction.
+        fold: Which fold is for test, if the split has folds; the next one is for validation.
+        segments: Of a window.
+        segment_seconds: Length of a segment.
+        stride_seconds: Between training windows.
+        eval_stride_seconds: Between windows of validation and test; None: as in training.
+        label: Rule: last_segment, any_segment, share, per_segment, preictal (`labels.label_windows`).
+        label_share: Of a window that seizures must cover, for "share".
+        label_horizon: Seconds before a seizure, for "preictal".
+        gaps: "drop" leaves out windows that touch a gap; "mask" keeps them if at least half of them was recorded.
+        bads: Whether channels that are marked as bad are read: "drop" or "keep".
+        max_channels: Room of the model; None: any number.
+        more_channels: Of recordings with more: raise, spread, ensemble (`channel_choice.choose_channels`).
+        batch_size: Training windows per batch and process.
+        eval_batch_size: Windows per batch of validation and test; None: as in training.
+        balance: Share of windows with a seizure in a training epoch; None: as they are. Never in validation and test.
+        windows_per_epoch: Training windows of an epoch; None: all, or with `balance` every seizure window once.
+        near_seconds: Train only on windows at most this far from a seizure; None: on all.
+        shuffle: Of training windows: "full", or "local": those of `blocks` / 2 random stretches are mixed at a time,
+            so that each stretch is read once an epoch and reader process.
+        block_seconds: Length of a stretch for "local".
+        blocks: Stretches that each reader keeps in memory for "local" (64 channels at 512 Hz: 79 MB per 600 s).
+        workers: Reader processes of each loader.
+        pin_memory: Whether signals come in page-locked memory, for a GPU.
+        seed: Of the order of the training windows.
+        protocol: "all" windows that fit; "ibm": those of the authors' loader of MVPFormer, for comparison only.
+        slowdown: With "ibm": training strides of stride / segments near seizures.
+        ibm_sfreq: With "ibm": rate in Hz to which windows are interpolated without a filter, as that loader does.
+
+    Raises:
+        ValueError: If a knob has no sense; what only the recordings can show is raised by `prepare`.
+    """
+
+    def __init__(
+        self,
+        store: str | Path | None = None,
+        splits: str | Path | Splits | None = None,
+        fold: int | None = None,
+        segments: int = 25,
+        segment_seconds: float = 5.0,
+        stride_seconds: float = 5.0,
+        eval_stride_seconds: float | None = None,
+        label: Rule = "last_segment",
+        label_share: float = 0.5,
+        label_horizon: float = 1800.0,
+        gaps: Gaps = "drop",
+        bads: Literal["drop", "keep"] = "drop",
+        max_channels: int | None = None,
+        more_channels: MoreChannels = "raise",
+        batch_size: int = 8,
+        eval_batch_size: int | None = None,
+        balance: float | None = None,
+        windows_per_epoch: int | None = None,
+        near_seconds: float | None = None,
+        shuffle: Literal["full", "local"] = "full",
+        block_seconds: float = 600.0,
+        blocks: int = 16,
+        workers: int = 0,
+        pin_memory: bool = False,
+        seed: int = 0,
+        protocol: Literal["all", "ibm"] = "all",
+        slowdown: bool = False,
+        ibm_sfreq: float | None = None,
+    ) -> None:
+        super().__init__()
+        for name, number in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size), ("blocks", blocks)):
+            if number is not None and number < 1:
+                raise ValueError(f"{name} is {number}, expected at least 1.")
+        if balance is not None and not 0 < balance < 1:
+            raise ValueError(f"balance is {balance:g}, expected between 0 and 1: the share of windows with a seizure.")
+        if windows_per_epoch is not None and windows_per_epoch < 1:
+            raise ValueError(f"windows_per_epoch is {windows_per_epoch}, expected at least 1.")
+        self.windowing = Windowing(
+            segments, segment_seconds, stride_seconds, gaps, protocol=protocol, slowdown=slowdown, sfreq=ibm_sfreq
+        )
+        stride_seconds = stride_seconds if eval_stride_seconds is None else eval_stride_seconds
+        self.eval_windowing = replace(self.windowing, stride_seconds=stride_seconds, slowdown=False)
+        self.labelling = Labelling(label, label_share, label_horizon)
+        self.store = store
+        self.splits = splits
+        self.fold = fold
+        self.bads = bads
+        self.max_channels = max_channels
+        self.more_channels = more_channels
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.balance = balance
+        self.windows_per_epoch = windows_per_epoch
+        self.near_seconds = near_seconds
+        self.shuffle = shuffle
+        self.block_seconds = block_seconds
+        self.blocks = blocks
+        self.workers = workers
+        self.pin_memory = pin_memory
+        self.seed = seed
+        self._given: list[Recording] | None = None
+        self._recordings: list[Recording] = []
+        self._audited: Splits | None = None
+        self._channels: list[list[list[int]]] = []
+        self._tables: dict[str, WindowTable] = {}
+
+    @classmethod
+    def from_recordings(cls, recordings: Sequence[Recording], **knobs: Any) -> "RecordingDataModule":
+        """Take recordings from memory, or from wherever they are read.
+
+        Args:
+            recordings: At one sampling rate.
+            **knobs: As in the constructor, without `store`.
+        """
+        data = cls(**knobs)
+        data._given = list(recordings)
+        return data
+
+    # Recordings --------------------------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Open the recordings and audit the split; once, however often it is called.
+
+        Raises:
+            FileNotFoundError: If the store or the split is not there.
+            ValueError: If the recordings differ in rate, a recording has more channels than the model, or the split
+                lets parts share time or signal.
+        """
+        if self._recordings:
+            return
+        if (self.store is None) == (self._given is None):
+            raise ValueError("There are no recordings: pass store, or use RecordingDataModule.from_recordings.")
+        recordings = self._given if self._given is not None else as_recordings(open_store(str(self.store)))
+        if not recordings:
+            raise ValueError("There are no recordings in the store.")
+        rates = sorted({recording.sfreq for recording in recordings})
+        if len(rates) > 1 and self.windowing.sfreq is None:
+            raise ValueError(
+                f"The recordings have {', '.join(f'{rate:g}' for rate in rates)} Hz, expected one rate: prepare them."
+            )
+        self.windowing.segment_samples(self.windowing.sfreq or rates[0])
+        self._audited = self._audit(recordings)
+        if self.bads == "drop":
+            bad = sum(int((recording.channels["status"] == "bad").sum()) for recording in recordings)
+            if bad:
+                log.info("%d channels of %d recordings are bad and left out.", bad, len(recordings))
+            recordings = [recording.pick(bads=False) for recording in recordings]
+        self._channels = [choose_channels(item, self.max_channels, self.more_channels) for item in recordings]
+        for item, readings in zip(recordings, self._channels, strict=True):
+            if sum(map(len, readings)) < len(item.names):
+                log.warning(
+                    "%s: %d of %d channels are read, evenly over its shafts.",
+                    item.id,
+                    len(readings[0]),
+                    len(item.names),
+                )
+        self._recordings = recordings
+
+    def _audit(self, recordings: list[Recording]) -> Splits:
+        if self.splits is None:
+            return Splits(tuple(Span(item.id, 0.0, item.duration, "test") for item in recordings))
+        splits = self.splits if isinstance(self.splits, Splits) else Splits.load(self.splits)
+        twins = twins_in_report(recordings, splits)
+        if twins is None:
+            log.info("The split was not audited for these recordings: looking for leaks.")
+            twins = same_signal(recordings)
+        if self.fold is not None:
+            splits = splits.fold(self.fold)
+        elif splits.made.get("folds") and "fold" not in splits.made:
+            raise ValueError(f"The split has {splits.made['folds']} folds: choose one by fold=0, 1, ...")
+        return audit(recordings, splits, self.windowing.window_seconds, twins)
+
+    @property
+    def recordings(self) -> list[Recording]:
+        """The recordings; `RecordingBatch.recording` counts in this list."""
+        self.prepare()
+        return self._recordings
+
+    @property
+    def audited(self) -> Splits:
+        """The split with its report."""
+        self.prepare()
+        assert self._audited is not None
+        return self._audited
+
+    @property
+    def sfreq(self) -> float:
+        """Hz, of all windows."""
+        return self.windowing.sfreq or self.recordings[0].sfreq
+
+    def names(self, batch: RecordingBatch, row: int) -> list[str]:
+        """Return the names of the channels of one row of a batch, in its order.
+
+        Args:
+            batch: From this module's loaders.
+            row: Of the batch.
+        """
+        names = self.recordings[int(batch.recording[row])].names
+        return [names[i] for i in batch.channels[row].tolist() if i >= 0]
+
+    # Windows -----------------------------------------------------------------------------------------------------
+
+    def windows(self, part: Part) -> WindowTable:
+        """Return all windows of a part, in order.
+
+        Args:
+            part: "train", "val" or "test".
+        """
+        self.prepare()
+        if part not in self._tables:
+            train = part == "train"
+            spans = [span for span in self.audited.spans if span.part == part]
+            self._tables[part] = tabulate(
+                self._recordings,
+                spans,
+                self.windowing if train else self.eval_windowing,
+                self.labelling,
+                self.near_seconds if train else None,
+            )
+        return self._tables[part]
+
+    @property
+    def window_counts(self) -> dict[str, int]:
+        """Number of windows of each part."""
+        return {part: len(self.windows(part)) for part in ("train", "val", "test")}
+
+    @property
+    def summary(self) -> str:
+        """One line a part: recordings, windows, how many have a seizure, what was left out."""
+        lines = []
+        for part in ("train", "val", "test"):
+            table = self.windows(part)
+            left = f", {table.touching_gaps} left out at gaps" if table.touching_gaps else ""
+            left += f", {table.unlabelled} without a label" if table.unlabelled else ""
+            lines.append(
+                f"{part}: {len(np.unique(table.recording))} recordings, {len(table):,} windows, "
+                f"{int(table.positive.sum()):,} with a seizure{left}"
+            )
+        return "\n".join(lines)
+
+    def window_array(self, part: Part, number: int) -> xr.DataArray:
+        """Read one window as a labelled array, NaN where nothing was recorded.
+
+        Args:
+            part: "train", "val" or "test".
+            number: Of the window, as in `windows(part)`.
+
+        Returns:
+            Dims `segment` (seconds from the recording's start), `channel` (names) and `time` (seconds from the
+            segment's start); attributes `recording`, `begin`, `label`, `sfreq` and `unit`.
+        """
+        table = self.windows(part)
+        item = self.recordings[int(table.recording[number])]
+        signal, observed = read_window(item, int(table.start[number]), self.windowing)
+        signal[~observed] = np.nan
+        begin = float(table.begin[number])
+        return xr.DataArray(
+            signal,
+            dims=("segment", "channel", "time"),
+            coords={
+                "segment": begin + np.arange(self.windowing.segments) * self.windowing.segment_seconds,
+                "channel": item.names,
+                "time": np.arange(signal.shape[2]) / self.sfreq,
+            },
+            attrs={
+                "recording": item.id,
+                "begin": begin,
+                "label": table.label[number].tolist(),
+                "sfreq": self.sfreq,
+                "unit": "uV",
+            },
+            name="signal",
+        )
+
+    # Lightning ---------------------------------------------------------------------------------------------------
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the recordings, audit the split, and refuse to train on nothing.
+
+        Raises:
+            ValueError: As `prepare`; or if there is no training window to fit on.
+        """
+        self.prepare()
+        if stage == "fit" and not len(self.windows("train")):
+            raise ValueError(
+                "There is no training window: the split has no span for training that is as long as a window "
+                f"({self.windowing.window_seconds:g} s). Make one by `tsattn recordings split`."
+            )
+        log.info("%s", self.summary)
+
+    def train_dataloader(self) -> RecordingLoader:
+        """Training windows, drawn and shuffled for each epoch."""
+        return self._loader("train")
+
+    def val_dataloader(self) -> RecordingLoader | list[RecordingLoader]:
+        """Every validation window once, in order."""
+        return self._loader("val") if len(self.windows("val")) else []
+
+    def test_dataloader(self) -> RecordingLoader | list[RecordingLoader]:
+        """Every test window once, in order."""
+        return self._loader("test") if len(self.windows("test")) else []
+
+    def predict_dataloader(self) -> RecordingLoader | list[RecordingLoader]:
+        """The test windows."""
+        return self.test_dataloader()
+
+    def _loader(self, part: Part) -> RecordingLoader:
+        trainer, train = self.trainer, part == "train"
+        local = train and self.shuffle == "local"
+        reader = WindowReader(
+            self.recordings,
+            self.windowing if train else self.eval_windowing,
+            self.block_seconds if local else None,
+            self.blocks,
+        )
+        return RecordingLoader(
+            WindowBatches(reader, self.windows(part), self._channels),
+            self.batch_size if train else self.eval_batch_size or self.batch_size,
+            shuffle=self.shuffle if train else "none",
+            seed=self.seed,
+            balance=self.balance if train else None,
+            count=self.windows_per_epoch if train else None,
+            rank=0 if trainer is None else trainer.global_rank,
+            world=1 if trainer is None else trainer.world_size,
+            even=train,
+            every_reading=not train,
+            workers=self.workers,
+            pin_memory=self.pin_memory,
+        )

@@ -1,0 +1,300 @@
+"""BIDS iEEG and EEG: a data set, a subject's folder or one file, with what the sidecars say of it.
+
+The signal comes through the readers of EDF and of what mne reads, so gaps hold: mne-bids reads EDF through mne, which
+joins them. The tests compare with mne-bids. Where a sidecar and its signal disagree, `on_mismatch` decides.
+"""
+
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pandas as pd
+
+from tsattn.recordings.annotations import hides_texts
+from tsattn.recordings.channel_names import tells_types
+from tsattn.recordings.event_times import fit_events
+from tsattn.recordings.privacy import label
+from tsattn.recordings.readers import Left, Reading, Unit, edf, raw, reason, refuse_absent
+from tsattn.recordings.readers.bids_parts import join_parts
+from tsattn.recordings.readers.bids_sidecars import (
+    entities,
+    find_sidecars,
+    number,
+    read_events,
+    read_json,
+    read_positions,
+    read_tsv,
+)
+from tsattn.recordings.recording import Note, Recording
+from tsattn.recordings.units import SILENT, doubt, sampled_spread, volts
+
+NAME = "BIDS"
+DATATYPES = ("ieeg", "eeg")
+ENDINGS = (".edf", ".bdf", ".vhdr", ".set", ".fif", ".fif.gz", ".gdf", ".cnt", ".lay", ".eeg")
+ELSEWHERE = (".nwb", ".mefd")  # BIDS has them, too; their readers take them as files
+TYPES = {"SEEG": "seeg", "ECOG": "ecog", "EEG": "eeg", "DBS": "dbs", "ECG": "ecg", "EKG": "ecg", "EMG": "emg"} | {
+    "EOG": "eog",
+    "HEOG": "eog",
+    "VEOG": "eog",
+    "TRIG": "stim",
+}
+RATE_TOLERANCE = 1e-4  # a BrainVision header rounds the sampling interval
+
+
+def recognises(path: Path) -> bool:
+    """Return whether this is a data set, a subject's folder, or a signal with a BIDS name."""
+    if path.is_dir():
+        return bool(_signals(path))
+    return _is_signal(path) and path.parent.name in DATATYPES
+
+
+def read(path: Path, reading: Reading) -> tuple[list[Recording], list[Left]]:
+    """Read every recording of a data set or folder, and say which signals cannot be read.
+
+    Raises:
+        ValueError: If `path` is one signal that cannot be read, or no signal can.
+    """
+    if path.is_file() or path.is_symlink():
+        return [_read([path], _root(path), reading)], []
+    recordings, left = [], []
+    groups: dict[str, list[Path]] = {}
+    for signal in _signals(path):
+        groups.setdefault(_id(signal), []).append(signal)
+    for signals in groups.values():
+        try:
+            recordings.append(_read(signals, _root(signals[0]), reading))
+        except (ValueError, OSError) as problem:
+            left += [Left(signal, reason(signal, problem)) for signal in signals]
+    if not recordings:
+        raise ValueError(f"None of the {len(left)} signals in {label(path)} can be read. The first: {left[0].why}")
+    return recordings, left
+
+
+def _is_signal(path: Path) -> bool:
+    name = path.name.lower()
+    ending = next((e for e in sorted((*ENDINGS, *ELSEWHERE), key=len, reverse=True) if name.endswith(e)), None)
+    if ending is None or not name.startswith("sub-"):
+        return False
+    return name.removesuffix(ending).rsplit("_", 1)[-1] in DATATYPES and (
+        ending != ".eeg" or not path.with_suffix(".vhdr").exists()
+    )
+
+
+def _signals(folder: Path) -> list[Path]:
+    """Return the signals of a data set, a subject, a session or a datatype's folder."""
+    if folder.name in DATATYPES:
+        inside = [folder]
+    else:
+        starts = [folder] if folder.name.startswith(("sub-", "ses-")) else sorted(folder.glob("sub-*"))
+        inside = [start / part / kind for start in starts for part in _sessions(start) for kind in DATATYPES]
+    return [path for place in inside if place.is_dir() for path in sorted(place.iterdir()) if _is_signal(path)]
+
+
+def _sessions(folder: Path) -> list[str]:
+    return ["", *(path.name for path in sorted(folder.glob("ses-*")) if path.is_dir())]
+
+
+def _root(signal: Path) -> Path:
+    """Return the data set's folder: above the subject's."""
+    signal = signal.absolute()
+    above = [folder for folder in signal.parents if folder.name.startswith("sub-")]
+    return above[-1].parent if above else signal.parent
+
+
+def _id(signal: Path) -> str:
+    """Return the entities; parts of one recording have the same."""
+    return "_".join(f"{key}-{value}" for key, value in entities(signal).items() if key != "split")
+
+
+def _read(signals: list[Path], root: Path, reading: Reading) -> Recording:
+    signals = [signal.absolute() for signal in signals]
+    parts = [_read_signal(signal, root, reading) for signal in signals]
+    starts = [_start(signal, root, part) for signal, part in zip(signals, parts, strict=True)]
+    if len(parts) > 1:
+        recording = join_parts(parts, starts, [label(signal) for signal in signals])
+    else:
+        recording = replace(parts[0], start=starts[0])
+    return replace(recording, id=_id(signals[0]))
+
+
+def _read_signal(signal: Path, root: Path, reading: Reading) -> Recording:
+    """Read one file and lay its sidecars over it."""
+    called = label(signal)
+    refuse_absent(signal)
+    tables = {kind: find_sidecars(signal, root, kind, ".tsv")[-1:] for kind in ("channels", "events", "electrodes")}
+    said = read_json(find_sidecars(signal, root, signal.name.split(".")[0].rsplit("_", 1)[-1], ".json"))
+    channels = read_tsv(tables["channels"][0]) if tables["channels"] else None
+    if channels is not None and "name" not in channels:
+        raise ValueError(f"{label(tables['channels'][0])} has no column `name`.")
+    mine = replace(reading, subject=reading.subject or f"sub-{entities(signal)['sub']}")
+    recording = _base(signal, channels, mine)
+    notes = list(recording.notes)
+    if channels is None:
+        notes.append(Note("warning", "No channels.tsv: types come from names, and no channel is known to be bad."))
+    else:
+        if "type" in channels:
+            notes = [note for note in notes if not tells_types(note)]
+        recording, said_of = _with_channels(recording, channels, called, reading)
+        notes += said_of
+    _check_times(recording, said, called, reading, notes)
+    if tables["electrodes"]:
+        recording, told = _with_positions(recording, signal, root, tables["electrodes"][0])
+        notes += told
+    if tables["events"]:
+        if len(recording.events):
+            notes.append(
+                Note("info", f"{len(recording.events)} annotations in the signal's file gave way to events.tsv.")
+            )
+        notes = [note for note in notes if not hides_texts(note)]
+        events, told = read_events(tables["events"][0], recording.names, reading)
+        notes += told
+        fastest = float(recording.channels["sfreq"].max())
+        events, told = fit_events(events, recording.duration, reading.bad_events, fastest)
+        notes += told
+        recording = replace(recording, events=events)
+    else:
+        notes.append(Note("warning", "No events.tsv: no event but the annotations in the signal's own file."))
+    used = tuple(path for paths in tables.values() for path in paths)
+    mains = said.get("PowerLineFrequency")
+    about = recording.about | {"bids": True} | ({"mains": mains} if isinstance(mains, int | float) else {})
+    return replace(recording, notes=tuple(notes), files=recording.files + used, about=about)
+
+
+def _base(signal: Path, channels: pd.DataFrame | None, reading: Reading) -> Recording:
+    """Return the recording as its own file tells it; a unit that only channels.tsv states counts."""
+    reader = next((reader for reader in (edf, raw) if reader.recognises(signal)), None)
+    if reader is None:
+        if signal.name.endswith(ELSEWHERE):
+            raise ValueError(
+                f"{label(signal)} is read as a file of its own, without its sidecars: open it by its path."
+            )
+        raise ValueError(f"{label(signal)} is not what its ending says: its first bytes are of no such file.")
+    stated = set() if channels is None or "units" not in channels else {volts(u) for u in channels["units"].dropna()}
+    stated.discard(None)
+    try:
+        found = reader.read(signal, reading)[0]
+        silent = any(SILENT in note.text for note in found.notes)
+    except ValueError as problem:
+        if SILENT not in str(problem) or len(stated) != 1 or reading.unit:
+            raise
+        silent = True
+    if not silent or len(stated) != 1 or reading.unit:
+        return found
+    (unit,) = stated
+    found = reader.read(signal, replace(reading, unit=cast(Unit, unit)))[0]
+    problem_of_unit = doubt(sampled_spread(found))
+    if problem_of_unit:
+        raise ValueError(f"{label(signal)}: channels.tsv says that its unit is {unit}. {problem_of_unit}")
+    return replace(found, notes=(*found.notes, Note("info", f"The unit, {unit}, comes from channels.tsv.")))
+
+
+def _with_channels(
+    recording: Recording, table: pd.DataFrame, called: str, reading: Reading
+) -> tuple[Recording, list[Note]]:
+    notes = []
+    own = recording.channels.copy()
+    row = {name: i for i, name in enumerate(table["name"]) if isinstance(name, str)}
+    nameless, others = np.flatnonzero(table["name"].isna()), [name for name in own["name"] if name not in row]
+    if len(nameless) == len(others) == 1:  # ds003029
+        row[others[0]] = int(nameless[0])
+    extra = sorted(set(row) - set(own["name"]))
+    absent = [name for name in own["name"] if name not in row]
+    if len(row) < len(table) or extra or absent:
+        told = (
+            f"channels.tsv has {len(table)} rows, {len(extra)} of them for channels that the signal does not have; "
+            f"{len(absent)} of the signal's {len(own)} channels have no row"
+        )
+        if reading.on_mismatch == "raise":
+            raise ValueError(f"{called}: {told}. Mend channels.tsv, or pass on_mismatch='warn' to go by the signal.")
+        notes.append(Note("warning", f"{told}."))
+    places = [row.get(name) for name in own["name"]]
+    if "sampling_frequency" in table:
+        rates = number(table["sampling_frequency"], f"channels.tsv of {called}, column sampling_frequency,")
+        for place, name, sfreq in zip(places, own["name"], own["sfreq"], strict=True):
+            if place is not None and np.isfinite(rates[place]) and abs(rates[place] / sfreq - 1) > RATE_TOLERANCE:
+                _mismatch(
+                    f"channels.tsv says {rates[place]:g} Hz for {name}, the signal {sfreq:g} Hz", called, reading, notes
+                )
+                break
+    for column, put in (("type", _put_type), ("status", _put_status), ("units", _put_unit)):
+        if column in table:
+            values = table[column].tolist()
+            reasons = table.get("status_description", pd.Series([np.nan] * len(table))).tolist()
+            notes += put(own, [(i, values[p], reasons[p]) for i, p in enumerate(places) if p is not None])
+    return replace(recording, channels=own), notes
+
+
+def _put_type(own: pd.DataFrame, rows: list[tuple]) -> list[Note]:
+    for i, value, _ in rows:
+        if isinstance(value, str):
+            own.loc[i, "type"] = TYPES.get(value.upper(), "misc")
+    return []
+
+
+def _put_status(own: pd.DataFrame, rows: list[tuple]) -> list[Note]:
+    for i, value, why in rows:
+        if isinstance(value, str) and value.casefold() == "bad":
+            own.loc[i, ["status", "reason"]] = ["bad", "channels.tsv"]
+        elif isinstance(why, str) and isinstance(value, str):
+            roles = [word for word in ("soz", "resect") if word in why.casefold()]  # ds004100
+            own.loc[i, "reason"] = ",".join(roles)
+    return []
+
+
+def _put_unit(own: pd.DataFrame, rows: list[tuple]) -> list[Note]:
+    other = sum(
+        isinstance(value, str)
+        and volts(value) is not None
+        and volts(str(own.loc[i, "unit"])) not in (None, volts(value))
+        for i, value, _ in rows
+    )
+    if not other:
+        return []
+    return [
+        Note(
+            "warning",
+            f"channels.tsv and the signal's file state other units for {other} channels: the file's were taken.",
+        )
+    ]
+
+
+def _mismatch(told: str, called: str, reading: Reading, notes: list[Note]) -> None:
+    if reading.on_mismatch == "raise":
+        raise ValueError(f"{called}: {told}. Mend the sidecar, or pass on_mismatch='warn' to go by the signal.")
+    notes.append(Note("warning", f"{told}; the signal was believed."))
+
+
+def _check_times(recording: Recording, said: dict, called: str, reading: Reading, notes: list[Note]) -> None:
+    sfreq, seconds = said.get("SamplingFrequency"), said.get("RecordingDuration")
+    rates = recording.channels["sfreq"].unique()
+    if isinstance(sfreq, int | float) and np.abs(rates / sfreq - 1).min() > RATE_TOLERANCE:
+        _mismatch(f"the JSON sidecar says {sfreq:g} Hz, the signal {rates.max():g} Hz", called, reading, notes)
+    if isinstance(seconds, int | float) and said.get("RecordingType", "continuous") == "continuous":
+        recorded = recording.duration - sum(end - begin for begin, end in recording.gaps)
+        if abs(recorded - seconds) > max(1.0, 1e-3 * seconds):
+            _mismatch(f"the JSON sidecar says {seconds:g} s, the signal has {recorded:g} s", called, reading, notes)
+
+
+def _with_positions(
+    recording: Recording, signal: Path, root: Path, electrodes: Path
+) -> tuple[Recording, tuple[Note, ...]]:
+    systems = find_sidecars(signal, root, "coordsystem", ".json")
+    space = entities(electrodes).get("space")
+    same = [path for path in systems if entities(path).get("space") == space]
+    positions, frame, notes = read_positions(electrodes, same[-1] if same else None, recording.names)
+    channels = recording.channels.copy()
+    channels[["x", "y", "z"]] = positions
+    return replace(recording, channels=channels, coordinate_frame=frame), notes
+
+
+def _start(signal: Path, root: Path, recording: Recording) -> datetime | None:
+    """Return when the signal began by scans.tsv, or by its own file."""
+    for scans in reversed(find_sidecars(signal, root, "scans", ".tsv")):
+        table = read_tsv(scans)
+        if {"filename", "acq_time"} <= set(table):
+            mine = table[table["filename"].fillna("").str.endswith(signal.name)]["acq_time"].dropna()
+            if len(mine):
+                return datetime.fromisoformat(mine.iloc[0].replace("Z", "+00:00")).replace(tzinfo=None)
+    return recording.start

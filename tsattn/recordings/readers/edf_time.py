@@ -1,0 +1,108 @@
+"""When each data record of an EDF+ began, and its annotations: the time-stamped lists of the annotation signals.
+
+Time-stamped annotation lists (TAL): https://www.edfplus.info/specs/edfplus.html, 2.2.2 to 2.2.4. The first list of each
+record says when the record began; mne and edfio read the samples as if each record followed the one before.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from tsattn.recordings.clock import Clock, follow
+from tsattn.recordings.readers.edf_header import Header
+from tsattn.recordings.recording import Note
+
+TAL = re.compile(rb"([+-]\d+(?:\.\d*)?)(?:\x15(\d+(?:\.\d*)?))?\x14([^\x00]*)\x14\x00")
+
+
+class Annotation(NamedTuple):
+    """Seconds from the recording's start; NaN if no duration is given."""
+
+    onset: float
+    duration: float
+    text: str
+
+
+def read_times(
+    path: Path, header: Header, records: int, called: str
+) -> tuple[Clock, list[Annotation], float, tuple[Note, ...]]:
+    """Read the clock of the records and the annotations.
+
+    Args:
+        path: The file.
+        header: Of it.
+        records: How many to read.
+        called: How errors may call it.
+
+    Returns:
+        The clock, the annotations, seconds from the header's start time to the first sample, and notes.
+
+    Raises:
+        ValueError: If an EDF+D does not say when its records began, or says it out of order.
+    """
+    stamps, annotations, unread = _read_lists(path, header, records)
+    seconds = header.record_seconds
+    whole = Clock((0.0,), (records * seconds,))
+    notes: list[Note] = []
+    if unread:
+        notes.append(Note("warning", f"{unread} annotation lists of the file cannot be read."))
+    missing = int(np.isnan(stamps).sum())
+    if not any(signal.is_annotation for signal in header.signals) or (missing and not header.kind.endswith("D")):
+        if missing and header.kind.endswith("C"):
+            notes.append(Note("warning", f"{missing} of {records} data records do not say when they began: no gaps."))
+        if header.kind.endswith("D"):
+            raise ValueError(f"{called} is a discontinuous EDF+ without times of its records: gaps cannot be placed.")
+        return whole, annotations, 0.0, tuple(notes)
+    if missing:
+        raise ValueError(
+            f"{called} is a discontinuous EDF+, and {missing} of its {records} data records do not say when they "
+            "began: gaps cannot be placed."
+        )
+    fastest = max(signal.samples for signal in header.signals if not signal.is_annotation) / seconds
+    try:
+        clock, drift = follow(stamps.tolist(), [seconds] * records, max(1e-3, 1.01 / fastest), "data record")
+    except ValueError as problem:
+        raise ValueError(f"{called}: {problem}") from None
+    if clock.gaps and header.kind.endswith("C"):
+        notes.append(
+            Note("warning", "The header says continuous, the times of the records say otherwise: the times were taken.")
+        )
+    if drift > 1.01 / fastest:
+        notes.append(Note("warning", f"The times of the records drift by {drift:.3g} s from the count of samples."))
+    first = float(stamps[0])
+    moved = [Annotation(one.onset - first, one.duration, one.text) for one in annotations]
+    return clock, moved, first, tuple(notes)
+
+
+def _read_lists(path: Path, header: Header, records: int) -> tuple[np.ndarray, list[Annotation], int]:
+    """Return when each record began (NaN if it does not say), annotations as stamped, and how many cannot be read."""
+    stamps = np.full(records, np.nan)
+    annotations: list[Annotation] = []
+    unread = 0
+    columns = [(signal.offset, signal.samples * header.width) for signal in header.signals if signal.is_annotation]
+    if not columns:
+        return stamps, annotations, 0
+    with path.open("rb", buffering=0) as file:
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+        for record in range(records):
+            at = header.header_bytes + record * header.record_bytes
+            for order, (offset, length) in enumerate(columns):
+                file.seek(at + offset)
+                raw = file.read(length) or b""
+                lists = TAL.findall(raw if raw.endswith(b"\x00") else raw + b"\x00")
+                unread += not lists and raw.strip(b"\x00 ") != b""
+                for place, (onset, duration, texts) in enumerate(lists):
+                    if order == 0 and place == 0 and texts.split(b"\x14")[0] == b"":
+                        stamps[record] = float(onset)
+                    annotations += [
+                        Annotation(
+                            float(onset), float(duration) if duration else np.nan, text.decode("utf-8", "replace")
+                        )
+                        for text in texts.split(b"\x14")
+                        if text
+                    ]
+    return stamps, annotations, unread

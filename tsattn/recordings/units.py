@@ -1,0 +1,126 @@
+"""Volts and microvolts: what a file's word for its unit means, and whether the values can be what it says.
+
+The range that `doubt` takes for plausible: the real recordings that we have spread by 9 to 97 µV (median absolute
+deviation; an amplifier that nobody is connected to, by 1.5 to 1900), and a wrong prefix is a factor of 1000.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Float
+
+from tsattn.recordings.recording import SIGNAL_TYPES, Note, Recording
+
+FACTORS = {"nV": 1e-3, "uV": 1.0, "mV": 1e3, "V": 1e6}  # to microvolts
+WORDS = {"nanovolt": "nV", "microvolt": "uV", "millivolt": "mV", "volt": "V"}
+MICRO = ("µ", "μ", "Âµ", "Î¼", "\x83Ê", "æ")  # µ, μ; both in UTF-8 read as Latin-1; Shift-JIS; code page 437
+SILENT = "do not state their unit"  # in a note or an error of a reader
+PLAUSIBLE = (0.5, 5000.0)  # µV
+
+
+def volts(text: str) -> str | None:
+    """Return "nV", "uV", "mV" or "V" for a file's word for it; None if it is another unit, or none.
+
+    Args:
+        text: As in the file: "uV", "µV" in any encoding, "MV", "microvolts", ...
+    """
+    word = text.strip().strip("\x00")
+    for micro in sorted(MICRO, key=len, reverse=True):
+        word = word.replace(micro, "u")
+    word = word.casefold().rstrip(".")
+    word = WORDS.get(word.removesuffix("s"), word)
+    return {unit.casefold(): unit for unit in FACTORS}.get(word.casefold())
+
+
+def factor(unit: str) -> float:
+    """Return what to multiply values in this unit with to have microvolts.
+
+    Raises:
+        ValueError: If the unit is not one of voltage.
+    """
+    known = volts(unit)
+    if known is None:
+        raise ValueError(f"The unit is {unit!r}, expected one of {', '.join(FACTORS)}.")
+    return FACTORS[known]
+
+
+def spread(values: Float[np.ndarray, "channel time"]) -> float:
+    """Return the median over channels of the median absolute deviation, NaN left out; NaN if every channel is flat.
+
+    Args:
+        values: Any unit; a channel's mean does not matter.
+    """
+    found = []
+    for channel in values:
+        seen = channel[np.isfinite(channel)]
+        if len(seen):
+            deviation = float(np.median(np.abs(seen - np.median(seen))))
+            if deviation > 0:
+                found.append(deviation)
+    return float(np.median(found)) if found else float("nan")
+
+
+def sampled_spread(recording: Recording, seconds: float = 4.0, stretches: int = 3, most: int = 32) -> float:
+    """Return the `spread` of a few short stretches of the channels that record the brain.
+
+    Args:
+        recording: What to read from.
+        seconds: Length of a stretch.
+        stretches: How many, evenly over the recording.
+        most: How many channels at most, evenly over the table.
+    """
+    channels, duration = recording.channels, recording.duration
+    brain = np.flatnonzero(channels["type"].isin(SIGNAL_TYPES).to_numpy() & (channels["status"] != "bad").to_numpy())
+    found = []
+    for sfreq in channels["sfreq"].iloc[brain].unique():
+        rows = [int(i) for i in brain if channels["sfreq"].iloc[i] == sfreq]
+        rows = rows[:: -(-len(rows) // most)]
+        samples = round(duration * sfreq)
+        length = min(samples, max(1, round(seconds * sfreq)))
+        starts = np.unique(np.linspace(0, samples - length, stretches + 2).round().astype(int)[1:-1])
+        parts = [recording.read(int(start), int(start) + length, rows) for start in starts]
+        found += [spread(part) for part in parts]
+    known = [value for value in found if np.isfinite(value)]
+    return float(np.median(known)) if known else float("nan")
+
+
+def doubt(microvolts: float) -> str | None:
+    """Return why values cannot be microvolts, and what they look like; None if they can.
+
+    Args:
+        microvolts: `spread` of the values as they were read; NaN says nothing.
+    """
+    low, high = PLAUSIBLE
+    if not np.isfinite(microvolts) or low <= microvolts <= high:
+        return None
+    likely = [unit for unit, scale in FACTORS.items() if 2 <= microvolts * scale <= 1000]
+    names = {"nV": "nanovolts", "mV": "millivolts", "V": "volts"}
+    look = " or ".join(names[unit] for unit in likely if unit in names)
+    look = f"look like {look} read as microvolts" if look else "are no microvolts"
+    told = " or ".join(f"unit={unit!r}" for unit in likely)
+    return (
+        f"The values {look}: half of them lie within {microvolts:.3g} µV of the channel's median, expected "
+        f"{low:g} to {high:g}. " + (f"If so, pass {told}." if told else "Pass unit=... with what the file holds.")
+    )
+
+
+def check_silent(recording: Recording, called: str) -> Recording:
+    """Return the recording with a note if its file keeps silent about the unit, and the values can be microvolts.
+
+    Args:
+        recording: Channels of the brain without a unit were read as microvolts.
+        called: How an error may call the file.
+
+    Raises:
+        ValueError: If the values cannot be microvolts.
+    """
+    table = recording.channels
+    silent = int((table["type"].isin(SIGNAL_TYPES) & (table["unit"] == "")).sum())
+    if not silent:
+        return recording
+    microvolts = sampled_spread(recording)
+    problem = doubt(microvolts)
+    if problem:
+        raise ValueError(f"{called}: {silent} channels {SILENT}. {problem}")
+    told = Note("warning", f"{silent} channels {SILENT}: taken as microvolts (spread {microvolts:.3g} µV).")
+    return replace(recording, notes=(*recording.notes, told))
