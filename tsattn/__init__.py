@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tsattn.events.score import score_events
     from tsattn.predict import Forecaster
     from tsattn.recordings.modules import RecordingDataModule
-    from tsattn.recordings.prepare import prepare
+    from tsattn.recordings.preparation.prepare import prepare
     from tsattn.recordings.recording import Recording
 
 __version__ = "0.1.0"
@@ -21,7 +21,7 @@ WHERE = {
     "Forecaster": "tsattn.predict",
     "Recording": "tsattn.recordings.recording",
     "RecordingDataModule": "tsattn.recordings.modules",
-    "prepare": "tsattn.recordings.prepare",
+    "prepare": "tsattn.recordings.preparation.prepare",
     "score_events": "tsattn.events.score",
 }
 

@@ -59,11 +59,12 @@ def timed(found: dict[str, float], name: str, function: Callable[..., Any]) -> C
 
 def one(channels: int, old: int, hours: float, folder: str) -> None:
     """Prepare one recording and print what it took."""
-    from tsattn.recordings import chain, store_writing
-    from tsattn.recordings.prepare import prepare
+    from tsattn.recordings.preparation import chain
+    from tsattn.recordings.preparation.prepare import prepare
+    from tsattn.recordings.preparation.reference import Montage
+    from tsattn.recordings.preparation.resample import Resampler
     from tsattn.recordings.recording import Recording, make_channels
-    from tsattn.recordings.reference import Montage
-    from tsattn.recordings.resample import Resampler
+    from tsattn.recordings.store import writing as store_writing
 
     found: dict[str, float] = defaultdict(float)
     for owner, attribute, name in (

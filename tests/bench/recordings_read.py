@@ -27,12 +27,12 @@ import hdf5plugin
 import numpy as np
 
 from tsattn.events.table import make_events
-from tsattn.recordings.batches import RecordingLoader
 from tsattn.recordings.modules import RecordingDataModule
-from tsattn.recordings.prepare import prepare
+from tsattn.recordings.preparation.prepare import prepare
 from tsattn.recordings.recording import from_array
 from tsattn.recordings.store import open_store
-from tsattn.recordings.windows import cut
+from tsattn.recordings.windows.batches import RecordingLoader
+from tsattn.recordings.windows.places import cut
 
 CHANNELS, SFREQ, WINDOW, SEGMENT = 64, 512.0, 125, 5
 STEP = 0.1  # µV, of the amplifier

@@ -3,10 +3,10 @@ import pandas as pd
 import pytest
 
 from tsattn.events.table import make_events
-from tsattn.recordings.annotations import to_events
-from tsattn.recordings.channel_names import contacts, guess_types, unique
-from tsattn.recordings.event_times import fit_events
 from tsattn.recordings.readers import Reading
+from tsattn.recordings.readers.annotations import to_events
+from tsattn.recordings.readers.channel_names import contacts, guess_types, unique
+from tsattn.recordings.readers.event_times import fit_events
 
 
 def annotate(onset, duration, texts, reading=None, names=()):

@@ -10,7 +10,7 @@ from support import SHARED
 from tsattn.commands import recordings as commands
 from tsattn.events.table import make_events
 from tsattn.recordings.inspect import BAD_IN_FILE, WIDTH, clock_text, inspect, summary, text
-from tsattn.recordings.preset import make_preset
+from tsattn.recordings.preparation.preset import make_preset
 from tsattn.recordings.recording import Note, Recording, from_array, make_channels
 
 

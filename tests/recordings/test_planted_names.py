@@ -223,7 +223,7 @@ def errors(planted: Planted, folder: Path) -> Iterable[str]:
 
 @output
 def prepared_store(planted: Planted, folder: Path) -> Iterable[str]:
-    prepare = pytest.importorskip("tsattn.recordings.prepare").prepare
+    prepare = pytest.importorskip("tsattn.recordings.preparation.prepare").prepare
     made = prepare(planted.recordings, folder / "store.zarr", preset="raw")
     for recording in made.recordings():
         yield from map(str, (recording, recording.about, recording.notes, recording.channels.to_csv()))
@@ -232,7 +232,7 @@ def prepared_store(planted: Planted, folder: Path) -> Iterable[str]:
 
 @output
 def split_of_a_store(planted: Planted, folder: Path) -> Iterable[str]:
-    splitting = pytest.importorskip("tsattn.recordings.splitting")
+    splitting = pytest.importorskip("tsattn.recordings.splits.split")
     made = splitting.split(planted.recordings, by="time", embargo_seconds=1.0)
     yield str(made)
     if hasattr(made, "save"):

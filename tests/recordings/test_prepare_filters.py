@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy import signal
 
-from tsattn.recordings.filters import design, harmonics, reach
-from tsattn.recordings.plan import plan
-from tsattn.recordings.preset import PRESETS, Preset, make_preset
+from tsattn.recordings.preparation.filters import design, harmonics, reach
+from tsattn.recordings.preparation.plan import plan
+from tsattn.recordings.preparation.preset import PRESETS, Preset, make_preset
+from tsattn.recordings.preparation.resample import Resampler, rate_ratio
 from tsattn.recordings.recording import Recording, from_array
-from tsattn.recordings.resample import Resampler, rate_ratio
 
 RAW = PRESETS["raw"]
 

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tsattn.recordings.preparation.reference import make_montage
 from tsattn.recordings.recording import make_channels
-from tsattn.recordings.reference import make_montage
 from tsattn.recordings.shafts import contact, neighbours, shafts
 
 NAMES = ["A1", "A2", "A3", "A4", "B'1", "B'2", "B'4", "Fz", "X"]

@@ -14,10 +14,10 @@ import pytest
 import xarray as xr
 from scipy.signal import butter, resample_poly, sosfiltfilt
 
-from tsattn.recordings.prepare import prepare
+from tsattn.recordings.preparation.prepare import prepare
 from tsattn.recordings.recording import Recording, from_array, make_channels
 from tsattn.recordings.store import open_store
-from tsattn.recordings.store_writing import RecordingWriter
+from tsattn.recordings.store.writing import RecordingWriter
 
 pytest.importorskip("zarr")
 MEMORY = 3.9e6  # a shard of about twenty seconds for four channels of preset swec
@@ -27,7 +27,7 @@ import os, signal, sys
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np
-from tsattn.recordings.prepare import prepare
+from tsattn.recordings.preparation.prepare import prepare
 from tsattn.recordings.recording import Recording, make_channels
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from tsattn.events.table import make_events
-from tsattn.recordings.prepare import prepare
-from tsattn.recordings.quantise import combine, quantise
+from tsattn.recordings.preparation.prepare import prepare
 from tsattn.recordings.recording import Recording, from_array, make_channels
 from tsattn.recordings.store import open_store
+from tsattn.recordings.store.quantise import combine, quantise
 
 zarr = pytest.importorskip("zarr")
 SFREQ = 512.0
@@ -174,7 +174,7 @@ def test_the_error_stands_in_the_store_and_too_large_a_one_is_refused(tmp_path: 
     error = found.about["quantisation"]
     assert all(1e-5 < rms < 3e-5 for rms in error["rms_error"])
     assert all(largest < 1e-4 for largest in error["largest_error"])
-    monkeypatch.setattr("tsattn.recordings.store_writing.LARGEST_ERROR", 1e-5)
+    monkeypatch.setattr("tsattn.recordings.store.writing.LARGEST_ERROR", 1e-5)
     with pytest.raises(ValueError, match=r"16 bits round C\d by 2.*standard deviation.*dtype='float32'"):
         prepare(recording(x), tmp_path / "t.zarr", preset="raw")
 

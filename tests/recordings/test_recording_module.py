@@ -7,12 +7,12 @@ import torch
 
 from tsattn.contracts import RecordingBatch
 from tsattn.events.table import make_events
-from tsattn.recordings.channel_choice import choose_channels
-from tsattn.recordings.leaks import audit
 from tsattn.recordings.modules import RecordingDataModule
 from tsattn.recordings.recording import Recording, from_array
-from tsattn.recordings.splits import Span, Splits
-from tsattn.recordings.splitting import split
+from tsattn.recordings.splits.leaks import audit
+from tsattn.recordings.splits.split import split
+from tsattn.recordings.splits.splits import Span, Splits
+from tsattn.recordings.windows.channel_choice import choose_channels
 
 SFREQ = 64.0
 CHANNELS = {"a": 3, "b": 5, "c": 2}
@@ -234,7 +234,7 @@ def test_a_pass_that_is_broken_off_loses_nothing():
 
 @pytest.mark.parametrize("world", [1, 2, 3, 4])
 def test_processes_share_evaluation_windows_without_dropping_or_repeating(world):
-    from tsattn.recordings.batches import RecordingLoader
+    from tsattn.recordings.windows.batches import RecordingLoader
 
     data = module()
     batches = data.test_dataloader().dataset

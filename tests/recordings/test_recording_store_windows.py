@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from tsattn.events.table import make_events
-from tsattn.recordings import fingerprint as prints
-from tsattn.recordings.fingerprint_cache import _read, kept_fingerprint
 from tsattn.recordings.modules import RecordingDataModule
-from tsattn.recordings.prepare import prepare
+from tsattn.recordings.preparation.prepare import prepare
 from tsattn.recordings.recording import from_array
-from tsattn.recordings.splits import Splits
-from tsattn.recordings.splitting import split
+from tsattn.recordings.splits import fingerprint as prints
+from tsattn.recordings.splits.fingerprint_cache import _read, kept_fingerprint
+from tsattn.recordings.splits.split import split
+from tsattn.recordings.splits.splits import Splits
 from tsattn.recordings.store import open_store
 
 SFREQ = 128.0
@@ -47,7 +47,7 @@ def test_the_same_signal_under_two_ids_of_a_store_is_found_and_kept_on_one_side(
 def test_a_fingerprint_is_kept_in_the_store_and_not_taken_again(store, splits, monkeypatch):
     recording = open_store(store)["r1"]
     fresh = prints.fingerprint(recording)
-    monkeypatch.setattr("tsattn.recordings.fingerprint_cache.fingerprint", lambda _: pytest.fail("taken again"))
+    monkeypatch.setattr("tsattn.recordings.splits.fingerprint_cache.fingerprint", lambda _: pytest.fail("taken again"))
     kept = kept_fingerprint(recording)
     assert np.array_equal(kept.hash, fresh.hash)
     assert np.array_equal(kept.channel, fresh.channel)
@@ -63,8 +63,8 @@ def test_a_store_that_cannot_be_written_is_split_all_the_same(store, monkeypatch
     def refuse(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("tsattn.recordings.fingerprint_cache._read", lambda *_: None)
-    monkeypatch.setattr("tsattn.recordings.fingerprint_cache._write", refuse)
+    monkeypatch.setattr("tsattn.recordings.splits.fingerprint_cache._read", lambda *_: None)
+    monkeypatch.setattr("tsattn.recordings.splits.fingerprint_cache._write", refuse)
     assert split(store, "subject", (0.5, 0.0, 0.5), embargo_seconds=5.0).report["twins"]
 
 

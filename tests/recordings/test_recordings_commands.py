@@ -13,7 +13,9 @@ from tsattn.recordings.store import open_store
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clinic")
-    done(folder, "simulate", "--out", "bids", "--subjects", 3, "--hours", 0.1, "--channels", "[8, 12]", "--level", "hard")
+    done(
+        folder, "simulate", "--out", "bids", "--subjects", 3, "--hours", 0.1, "--channels", "[8, 12]", "--level", "hard"
+    )
     done(folder, "prepare", "bids", "--preset", "swec", "--out", "store.zarr", "--workers", 2)
     return folder
 
@@ -72,7 +74,9 @@ def test_events_are_exported_and_score_perfectly_against_themselves(folder: Path
 
 def test_what_is_no_recording_is_one_sentence(folder: Path):
     (folder / "notes.edf").write_text("not an EDF file")
-    assert "notes" not in refused(folder, "recordings", "prepare", "notes.edf", "--out", "x.zarr").replace("notes.edf:", "")
+    assert "notes" not in refused(folder, "recordings", "prepare", "notes.edf", "--out", "x.zarr").replace(
+        "notes.edf:", ""
+    )
     assert "There is nothing" in refused(folder, "recordings", "inspect", "nowhere")
     assert "easy" in refused(folder, "recordings", "simulate", "--out", "x", "--level", "harder")
 

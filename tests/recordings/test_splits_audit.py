@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from tsattn.events.table import make_events, seizures
-from tsattn.recordings.fingerprint import Twins
-from tsattn.recordings.leaks import audit, twins_in_report
 from tsattn.recordings.recording import Recording, from_array, make_channels
-from tsattn.recordings.splits import Span, Splits
-from tsattn.recordings.splitting import split
-from tsattn.recordings.windows import Windowing, place_windows
+from tsattn.recordings.splits.fingerprint import Twins
+from tsattn.recordings.splits.leaks import audit, twins_in_report
+from tsattn.recordings.splits.split import split
+from tsattn.recordings.splits.splits import Span, Splits
+from tsattn.recordings.windows.places import Windowing, place_windows
 
 
 class Unread:
@@ -81,7 +81,7 @@ def test_no_windows_of_two_parts_overlap_in_time(by, clocks, seed):
 
 
 def nothing():
-    from tsattn.recordings.fingerprint import Fingerprint
+    from tsattn.recordings.splits.fingerprint import Fingerprint
 
     return Fingerprint(np.empty(0, np.uint64), np.empty(0), np.empty(0, np.int32), 0)
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.signal import butter, resample_poly, sosfiltfilt
 
-from tsattn.recordings.fingerprint import find_twins, fingerprint, landmarks
 from tsattn.recordings.recording import Recording, from_array
-from tsattn.recordings.splitting import split
+from tsattn.recordings.splits.fingerprint import find_twins, fingerprint, landmarks
+from tsattn.recordings.splits.split import split
 
 SFREQ = 256.0
 SECONDS = 200
@@ -98,7 +98,7 @@ def test_flat_and_missing_channels_have_no_landmarks_and_gaps_make_none():
 
 
 def test_a_pass_in_blocks_is_the_whole_pass(monkeypatch, original):
-    monkeypatch.setattr("tsattn.recordings.fingerprint.BLOCK_SECONDS", 17.0)
+    monkeypatch.setattr("tsattn.recordings.splits.fingerprint.BLOCK_SECONDS", 17.0)
     blocks = fingerprint(as_recording(ORIGINAL))
     whole = landmarks(ORIGINAL, SFREQ, 0.0, 0)
     assert sorted(blocks.hash.tolist()) == sorted(whole.hash.tolist())

@@ -9,11 +9,11 @@ import torch
 from support import SHARED
 
 from tsattn.events.table import make_events
-from tsattn.recordings import ibm_protocol
-from tsattn.recordings.labels import label_windows, nearest
 from tsattn.recordings.modules import RecordingDataModule
 from tsattn.recordings.recording import Recording, from_array
-from tsattn.recordings.windows import Windowing, place_windows, read_window
+from tsattn.recordings.windows import ibm_protocol
+from tsattn.recordings.windows.labels import label_windows, nearest
+from tsattn.recordings.windows.places import Windowing, place_windows, read_window
 
 FOLDER = SHARED / "parity" / "mvpformer"
 VIEWS = ("plain", "two_rates", "slowdown", "first_two_channels")

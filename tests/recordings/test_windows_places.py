@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from tsattn.events.table import make_events, no_events
-from tsattn.recordings.labels import label_windows, nearest, seconds_before
 from tsattn.recordings.recording import Recording, from_array
-from tsattn.recordings.windows import Windowing, place_windows, read_window
+from tsattn.recordings.windows.labels import label_windows, nearest, seconds_before
+from tsattn.recordings.windows.places import Windowing, place_windows, read_window
 
 SFREQ = 64.0
 

@@ -27,7 +27,7 @@ def inspect(
     from tsattn import files
     from tsattn.recordings import inspect as looking
     from tsattn.recordings import plots
-    from tsattn.recordings.preset import make_preset
+    from tsattn.recordings.preparation.preset import make_preset
     from tsattn.recordings.privacy import scrub
     from tsattn.recordings.readers import open_recordings
 
@@ -105,7 +105,7 @@ def prepare(
         keep_text: Annotation texts that may be kept ("*" stands for anything); others become "annotation".
         changes: Any other parameter of the preset: `--changes.band "[1, 70]"`.
     """
-    from tsattn.recordings import prepare as preparing
+    from tsattn.recordings.preparation import prepare as preparing
     from tsattn.recordings.readers import open_recordings
 
     given: dict[str, Any] = dict(
@@ -213,7 +213,7 @@ def split(
         overwrite: Write over a file that exists already.
     """
     from tsattn import files
-    from tsattn.recordings.splitting import split as deal
+    from tsattn.recordings.splits.split import split as deal
 
     files.refuse_existing(out, overwrite)
     made = deal(store, by, fractions, folds, seed, embargo, twins)

@@ -18,8 +18,8 @@ from tsattn.recordings.checks import (
     percent,
     shown_reason,
 )
-from tsattn.recordings.plan import plan
-from tsattn.recordings.preset import Preset, make_preset
+from tsattn.recordings.preparation.plan import plan
+from tsattn.recordings.preparation.preset import Preset, make_preset
 from tsattn.recordings.recording import SIGNAL_TYPES, Note, Recording
 from tsattn.recordings.shafts import contact
 

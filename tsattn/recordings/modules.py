@@ -15,17 +15,17 @@ import numpy as np
 import xarray as xr
 
 from tsattn.contracts import RecordingBatch
-from tsattn.recordings.batches import RecordingLoader, WindowBatches
-from tsattn.recordings.channel_choice import MoreChannels, choose_channels
-from tsattn.recordings.labels import Rule
-from tsattn.recordings.leaks import audit, same_signal, twins_in_report
-from tsattn.recordings.reading import WindowReader
 from tsattn.recordings.recording import Recording
-from tsattn.recordings.splits import Span, Splits
-from tsattn.recordings.splitting import as_recordings
+from tsattn.recordings.splits.leaks import audit, same_signal, twins_in_report
+from tsattn.recordings.splits.split import as_recordings
+from tsattn.recordings.splits.splits import Span, Splits
 from tsattn.recordings.store import open_store
-from tsattn.recordings.window_table import Labelling, WindowTable, tabulate
-from tsattn.recordings.windows import Gaps, Windowing, read_window
+from tsattn.recordings.windows.batches import RecordingLoader, WindowBatches
+from tsattn.recordings.windows.channel_choice import MoreChannels, choose_channels
+from tsattn.recordings.windows.labels import Rule
+from tsattn.recordings.windows.places import Gaps, Windowing, read_window
+from tsattn.recordings.windows.reading import WindowReader
+from tsattn.recordings.windows.table import Labelling, WindowTable, tabulate
 
 log = logging.getLogger(__name__)
 

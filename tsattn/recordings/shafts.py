@@ -8,7 +8,7 @@ then in rows of eight, if its largest number is a multiple of eight; else its ro
 import re
 from collections.abc import Sequence
 
-from tsattn.recordings.channel_names import bare
+from tsattn.recordings.readers.channel_names import bare
 
 CONTACT = re.compile(r"(?P<shaft>[^\W\d][^-]*?)[ _-]*0*(?P<number>\d+)(?P<prime>'?)")
 LONGEST_SHAFT = 18  # contacts of the longest depth electrodes in use

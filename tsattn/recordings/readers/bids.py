@@ -12,11 +12,9 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
-from tsattn.recordings.annotations import hides_texts
-from tsattn.recordings.channel_names import tells_types
-from tsattn.recordings.event_times import fit_events
 from tsattn.recordings.privacy import label
 from tsattn.recordings.readers import Left, Reading, Unit, edf, raw, reason, refuse_absent
+from tsattn.recordings.readers.annotations import hides_texts
 from tsattn.recordings.readers.bids_parts import join_parts
 from tsattn.recordings.readers.bids_sidecars import (
     entities,
@@ -27,6 +25,8 @@ from tsattn.recordings.readers.bids_sidecars import (
     read_positions,
     read_tsv,
 )
+from tsattn.recordings.readers.channel_names import tells_types
+from tsattn.recordings.readers.event_times import fit_events
 from tsattn.recordings.recording import Note, Recording
 from tsattn.recordings.units import SILENT, doubt, sampled_spread, volts
 

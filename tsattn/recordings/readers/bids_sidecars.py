@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from tsattn.recordings.annotations import to_events
-from tsattn.recordings.channel_names import contacts
 from tsattn.recordings.privacy import label
 from tsattn.recordings.readers import Reading
+from tsattn.recordings.readers.annotations import to_events
+from tsattn.recordings.readers.channel_names import contacts
 from tsattn.recordings.recording import Note
 
 ENTITY = re.compile(r"([a-z]+)-([A-Za-z0-9+]+)")

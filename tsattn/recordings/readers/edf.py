@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from tsattn.recordings.annotations import to_events
-from tsattn.recordings.channel_names import contacts, settle_types, unique
-from tsattn.recordings.clock import Clock
-from tsattn.recordings.event_times import fit_events
 from tsattn.recordings.privacy import label, pseudonym
 from tsattn.recordings.readers import Reading, recording_id
+from tsattn.recordings.readers.annotations import to_events
+from tsattn.recordings.readers.channel_names import contacts, settle_types, unique
+from tsattn.recordings.readers.clock import Clock
 from tsattn.recordings.readers.edf_header import Header, Signal, is_edf, read_header
 from tsattn.recordings.readers.edf_time import Annotation, read_times
+from tsattn.recordings.readers.event_times import fit_events
 from tsattn.recordings.recording import Note, Recording, make_channels
 from tsattn.recordings.units import check_silent, factor, volts
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tsattn.recordings.clock import Clock, follow
+from tsattn.recordings.readers.clock import Clock, follow
 from tsattn.recordings.readers.edf_header import Header
 from tsattn.recordings.recording import Note
 

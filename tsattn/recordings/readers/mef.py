@@ -19,11 +19,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from tsattn.recordings.annotations import to_events
-from tsattn.recordings.channel_names import guess_types
-from tsattn.recordings.event_times import fit_events
 from tsattn.recordings.privacy import is_bids_name, label, pseudonym
 from tsattn.recordings.readers import Reading, recording_id
+from tsattn.recordings.readers.annotations import to_events
+from tsattn.recordings.readers.channel_names import guess_types
+from tsattn.recordings.readers.event_times import fit_events
 from tsattn.recordings.readers.stretches import Stretch, common_gaps
 from tsattn.recordings.recording import Note, Recording, make_channels
 from tsattn.recordings.units import factor, volts

@@ -15,10 +15,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from tsattn.recordings.channel_names import settle_types, unique
-from tsattn.recordings.clock import Clock, follow
 from tsattn.recordings.privacy import label, pseudonym
 from tsattn.recordings.readers import Reading, recording_id
+from tsattn.recordings.readers.channel_names import settle_types, unique
+from tsattn.recordings.readers.clock import Clock, follow
 from tsattn.recordings.recording import Note, Recording, make_channels
 from tsattn.recordings.units import factor
 

@@ -20,10 +20,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from tsattn.recordings.annotations import to_events
-from tsattn.recordings.event_times import fit_events
 from tsattn.recordings.privacy import is_bids_name, label, pseudonym
 from tsattn.recordings.readers import Reading, hdf5, recording_id
+from tsattn.recordings.readers.annotations import to_events
+from tsattn.recordings.readers.event_times import fit_events
 from tsattn.recordings.readers.nwb_electrodes import electrodes
 from tsattn.recordings.readers.stretches import Stretch, common_gaps
 from tsattn.recordings.recording import Note, Recording

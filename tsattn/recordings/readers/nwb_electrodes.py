@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from tsattn.recordings.channel_names import guess_types
 from tsattn.recordings.readers import Reading
+from tsattn.recordings.readers.channel_names import guess_types
 from tsattn.recordings.recording import Note, make_channels
 
 NAMES = ("label", "channel_name", "electrode_name", "electrode_label", "name")

@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from tsattn.recordings.annotations import MACHINE, to_events
-from tsattn.recordings.channel_names import settle_types
-from tsattn.recordings.clock import Clock, union
-from tsattn.recordings.event_times import fit_events
 from tsattn.recordings.privacy import label, pseudonym
 from tsattn.recordings.readers import Reading, is_pointer, recording_id
+from tsattn.recordings.readers.annotations import MACHINE, to_events
+from tsattn.recordings.readers.channel_names import settle_types
+from tsattn.recordings.readers.clock import Clock, union
 from tsattn.recordings.readers.edf_header import ANONYMOUS
+from tsattn.recordings.readers.event_times import fit_events
 from tsattn.recordings.readers.raw_times import brainvision_data, read_clock
 from tsattn.recordings.recording import SIGNAL_TYPES, Note, Recording, make_channels
 from tsattn.recordings.units import check_silent, factor, volts

@@ -7,7 +7,7 @@ marker file); a Persyst .lay file lists `sample=seconds of the day` (section [Sa
 import re
 from pathlib import Path
 
-from tsattn.recordings.clock import Clock, follow
+from tsattn.recordings.readers.clock import Clock, follow
 
 SEGMENT = re.compile(r"^Mk\d+=New Segment,[^,\n]*,(\d+),[^,\n]*,[^,\n]*,(\d{20})", re.MULTILINE)
 SAMPLE_TIME = re.compile(r"^(\d+)=([\d.]+)\s*$", re.MULTILINE)

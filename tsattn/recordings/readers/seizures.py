@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from tsattn.events.table import make_events
-from tsattn.recordings.event_times import Policy, fit_events
+from tsattn.recordings.readers.event_times import Policy, fit_events
 from tsattn.recordings.recording import Note
 
 

@@ -11,9 +11,9 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
-from tsattn.recordings import ibm_protocol
-from tsattn.recordings.labels import seconds_before, touches
 from tsattn.recordings.recording import Recording
+from tsattn.recordings.windows import ibm_protocol
+from tsattn.recordings.windows.labels import seconds_before, touches
 
 Gaps = Literal["drop", "mask"]
 

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tsattn.contracts import RecordingBatch
-from tsattn.recordings.reading import WindowReader
-from tsattn.recordings.slots import Slots
-from tsattn.recordings.window_table import WindowTable, draw, gather_locally
+from tsattn.recordings.windows.reading import WindowReader
+from tsattn.recordings.windows.slots import Slots
+from tsattn.recordings.windows.table import WindowTable, draw, gather_locally
 
 Shuffle = Literal["none", "full", "local"]
 

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Float32
 
 import tsattn
-from tsattn.recordings.quantise import BLOCK, MISSING, STATISTICS, combine, quantise
 from tsattn.recordings.store import FORMAT, VERSION, open_group
+from tsattn.recordings.store.quantise import BLOCK, MISSING, STATISTICS, combine, quantise
 
 LARGEST_ERROR = 1e-4  # rms of the rounding, relative to the channel's standard deviation
 CHUNK_SECONDS = 10.0  # a random window of 125 s then reads 8 % more than it needs

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float, Float64
 from scipy import signal
 
-from tsattn.recordings.filters import reflect, stretches
+from tsattn.recordings.preparation.filters import reflect, stretches
 
 HALF_WIDTH = 10  # samples of the lower rate on either side of the filter's middle: resample_poly's
 BETA = 5.0  # of the Kaiser window: resample_poly's

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64
 from scipy import signal
 
-from tsattn.recordings.preset import Preset
+from tsattn.recordings.preparation.preset import Preset
 
 FORGOTTEN = 1e-12  # of what stood `reach` samples away; a constant of 10^6 spreads then leaves 10^-6
 

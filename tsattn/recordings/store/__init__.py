@@ -25,9 +25,9 @@ from jaxtyping import Float
 
 from tsattn.events.table import COLUMNS, make_events
 from tsattn.recordings.privacy import label
-from tsattn.recordings.quantise import BLOCK
 from tsattn.recordings.recording import CHANNEL_COLUMNS, Note, Recording
-from tsattn.recordings.store_shard import Shard
+from tsattn.recordings.store.quantise import BLOCK
+from tsattn.recordings.store.shard import Shard
 
 FORMAT = "tsattn-recordings"
 VERSION = 1
@@ -118,7 +118,7 @@ def open_store(path: str | Path, *, partial: bool = False) -> Store:
     """Open a prepared store.
 
     Args:
-        path: Folder that `tsattn.recordings.prepare` wrote.
+        path: Folder that `tsattn.recordings.preparation.prepare` wrote.
         partial: Take the recordings that are complete, if the preparation did not come to its end.
 
     Raises:

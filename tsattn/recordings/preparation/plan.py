@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from tsattn.recordings.chain import Chain, Rate
 from tsattn.recordings.checks import shown_reason
-from tsattn.recordings.filters import design, harmonics, padding, reach
-from tsattn.recordings.preset import Preset
+from tsattn.recordings.preparation.chain import Chain, Rate
+from tsattn.recordings.preparation.filters import design, harmonics, padding, reach
+from tsattn.recordings.preparation.preset import Preset
+from tsattn.recordings.preparation.reference import INTRACRANIAL, Montage, make_montage
+from tsattn.recordings.preparation.resample import Resampler, rate_ratio
 from tsattn.recordings.recording import Note, Recording
-from tsattn.recordings.reference import INTRACRANIAL, Montage, make_montage
-from tsattn.recordings.resample import Resampler, rate_ratio
 from tsattn.recordings.shafts import shafts
 
 Span = tuple[int, int]

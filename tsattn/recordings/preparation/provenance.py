@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tsattn.recordings.chain import Chain
+from tsattn.recordings.preparation.chain import Chain
 from tsattn.recordings.privacy import label, pseudonym
 from tsattn.recordings.recording import ArraySource, Recording
 from tsattn.recordings.store import table_to_json

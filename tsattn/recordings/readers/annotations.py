@@ -14,8 +14,8 @@ import pandas as pd
 
 from tsattn.events.table import SEIZURE, Numbers, is_seizure, make_events, no_events
 from tsattn.events.vocabulary import event_type
-from tsattn.recordings.channel_names import contacts
 from tsattn.recordings.readers import Reading
+from tsattn.recordings.readers.channel_names import contacts
 from tsattn.recordings.recording import Note
 
 SZCORE = re.compile(r"sz([-_][a-z]+)*|bckg")

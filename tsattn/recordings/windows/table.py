@@ -7,10 +7,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Int8
 
 from tsattn.events.table import seizures
-from tsattn.recordings.labels import NO_LABEL, Rule, label_windows, touches
 from tsattn.recordings.recording import Recording
-from tsattn.recordings.splits import Span
-from tsattn.recordings.windows import Windowing, place_windows
+from tsattn.recordings.splits.splits import Span
+from tsattn.recordings.windows.labels import NO_LABEL, Rule, label_windows, touches
+from tsattn.recordings.windows.places import Windowing, place_windows
 
 
 @dataclass(frozen=True)

@@ -24,15 +24,15 @@ import numpy as np
 import xarray as xr
 
 from tsattn.files import refuse_existing
-from tsattn.recordings.chain import Chain
 from tsattn.recordings.checks import mark_bads
-from tsattn.recordings.plan import ALIASES, plan
-from tsattn.recordings.preset import Preset, make_preset
+from tsattn.recordings.preparation.chain import Chain
+from tsattn.recordings.preparation.plan import ALIASES, plan
+from tsattn.recordings.preparation.preset import Preset, make_preset
+from tsattn.recordings.preparation.provenance import check_id, check_same_facts, check_unchanged, facts_of, sources
 from tsattn.recordings.privacy import label, scrub
-from tsattn.recordings.provenance import check_id, check_same_facts, check_unchanged, facts_of, sources
 from tsattn.recordings.recording import Recording, from_array
 from tsattn.recordings.store import FORMAT, Store, open_group, open_store
-from tsattn.recordings.store_writing import RecordingWriter, chunk_samples, create_store
+from tsattn.recordings.store.writing import RecordingWriter, chunk_samples, create_store
 
 MEMORY = 600e6  # bytes for a block and its copies, in each process
 LARGEST_SHARD = 64e6  # bytes of a shard file
@@ -63,7 +63,7 @@ def prepare(
         dtype: "int16" rounds by less than 1e-4 of a channel's spread (rms) and says by how much; "float32" does not.
         memory: Bytes that the blocks of one process may take; the result does not depend on it.
         progress: Called with a recording's id, its seconds that are done, and all of its seconds.
-        changes: Parameters that differ from the preset: `tsattn.recordings.preset.Preset`.
+        changes: Parameters that differ from the preset: `tsattn.recordings.preparation.preset.Preset`.
 
     Returns:
         The store.

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from tsattn.recordings.privacy import label
-from tsattn.recordings.quantise import BLOCK, MISSING
+from tsattn.recordings.store.quantise import BLOCK, MISSING
 
 NO_CHUNK = 2**64 - 1  # in the index, of a chunk that was not written
 

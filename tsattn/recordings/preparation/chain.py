@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float32, Float64
 
-from tsattn.recordings.filters import zero_phase
-from tsattn.recordings.preset import Preset
+from tsattn.recordings.preparation.filters import zero_phase
+from tsattn.recordings.preparation.preset import Preset
+from tsattn.recordings.preparation.reference import Montage
+from tsattn.recordings.preparation.resample import Resampler
 from tsattn.recordings.recording import Note, Recording
-from tsattn.recordings.reference import Montage
-from tsattn.recordings.resample import Resampler
 
 PIECE = 32e6  # bytes that are read at once
 TOGETHER = 4  # channels that are filtered together, in the cache

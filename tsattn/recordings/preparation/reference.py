@@ -19,7 +19,7 @@ import pandas as pd
 from jaxtyping import Float32
 from scipy import sparse
 
-from tsattn.recordings.preset import Method
+from tsattn.recordings.preparation.preset import Method
 from tsattn.recordings.recording import Note
 from tsattn.recordings.shafts import GRID_ROW, contact, grids, neighbours
 

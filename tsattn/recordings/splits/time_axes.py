@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tsattn.events.table import seizures
-from tsattn.recordings.fingerprint import Twins
-from tsattn.recordings.leaks import clock_offset
 from tsattn.recordings.recording import Recording
-from tsattn.recordings.splits import Span
+from tsattn.recordings.splits.fingerprint import Twins
+from tsattn.recordings.splits.leaks import clock_offset
+from tsattn.recordings.splits.splits import Span
 
 
 @dataclass

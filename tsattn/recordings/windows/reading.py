@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from tsattn.recordings.recording import Recording
-from tsattn.recordings.windows import Windowing, cut, read_window
+from tsattn.recordings.windows.places import Windowing, cut, read_window
 
 LARGEST_RUN = 30 * 2**20  # bytes: above 32 MiB, malloc gives fresh memory each time, which costs as much as reading
 

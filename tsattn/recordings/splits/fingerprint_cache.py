@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from tsattn.recordings.fingerprint import VERSION, Fingerprint, fingerprint
 from tsattn.recordings.recording import Recording
+from tsattn.recordings.splits.fingerprint import VERSION, Fingerprint, fingerprint
 from tsattn.recordings.store import StoreSource
 
 log = logging.getLogger(__name__)

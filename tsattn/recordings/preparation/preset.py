@@ -29,7 +29,7 @@ class Preset:
         band: Hz of the pass-band; a border that is None is open. None: no filter.
         order: Of the Butterworth filter, one way.
         reference: "none"; "median" or "average" over all good channels at each instant (scalp and intracranial
-            channels apart); "bipolar" or "laplacian" along shafts: `tsattn.recordings.reference`.
+            channels apart); "bipolar" or "laplacian" along shafts: `tsattn.recordings.preparation.reference`.
     """
 
     name: str

@@ -12,12 +12,12 @@ from typing import Any, Literal
 import numpy as np
 
 from tsattn.events.table import seizures
-from tsattn.recordings.fingerprint import Fingerprint, Twins
-from tsattn.recordings.leaks import audit, same_signal, simultaneous
 from tsattn.recordings.recording import Recording
-from tsattn.recordings.splits import PARTS, Span, Splits
+from tsattn.recordings.splits.fingerprint import Fingerprint, Twins
+from tsattn.recordings.splits.leaks import audit, same_signal, simultaneous
+from tsattn.recordings.splits.splits import PARTS, Span, Splits
+from tsattn.recordings.splits.time_axes import Axis, Piece, groups_of, in_time, merged, time_axes, to_spans
 from tsattn.recordings.store import Store, open_store
-from tsattn.recordings.time_axes import Axis, Piece, groups_of, in_time, merged, time_axes, to_spans
 
 By = Literal["subject", "seizure", "time"]
 TRIES = 200  # orders of the subjects that are tried for a fair split

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from tsattn.events.table import seizures
-from tsattn.recordings.fingerprint import OFFSET_BIN, Fingerprint, Twins, find_twins
-from tsattn.recordings.fingerprint_cache import kept_fingerprint
 from tsattn.recordings.recording import Recording
-from tsattn.recordings.splits import Span, Splits
+from tsattn.recordings.splits.fingerprint import OFFSET_BIN, Fingerprint, Twins, find_twins
+from tsattn.recordings.splits.fingerprint_cache import kept_fingerprint
+from tsattn.recordings.splits.splits import Span, Splits
 
 log = logging.getLogger(__name__)
 

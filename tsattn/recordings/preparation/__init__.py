@@ -1,0 +1,1 @@
+"""Preparation: planned, streamed, resumable; from recordings to a store."""
