@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import pickle
 import shutil
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from tsattn.events.table import make_events
 from tsattn.recordings.preparation.prepare import prepare
+from tsattn.recordings.privacy import shifted
 from tsattn.recordings.recording import Recording, from_array, make_channels
 from tsattn.recordings.store import open_store
 from tsattn.recordings.store.quantise import combine, quantise
@@ -74,7 +76,8 @@ def test_facts_survive_the_store(tmp_path: Path):
         ["A1", "A2", "A3"], SFREQ, "ecog", ["good", "good", "bad"], ["", "", "flat"], np.array([[1, 2, np.nan]] * 3)
     )
     events = make_events([1.5, 30.0], [2.0, 5.0], ["sz", "sz-foc-ia"], [0.5, np.nan], ["all", "A1,A2"])
-    one = recording(x, channels=channels, events=events, subject="sub-1", coordinate_frame="mni_tal", about={"read": 1})
+    one = recording(x, channels=channels, events=events, subject="sub-1", coordinate_frame="mni_tal", about={"read": 1},
+                    start=datetime(2024, 5, 6))  # fmt: skip
     prepare(one, tmp_path / "s.zarr", preset="raw", quality=20.0)
     found = open_store(tmp_path / "s.zarr")["sub-1_run-1"]
     assert found.channels.equals(channels)
@@ -83,6 +86,7 @@ def test_facts_survive_the_store(tmp_path: Path):
     assert found.observed() == one.observed()
     assert (found.duration, found.sfreq, found.subject) == (one.duration, SFREQ, "sub-1")
     assert found.coordinate_frame == "mni_tal"
+    assert found.start == shifted(datetime(2024, 5, 6), "sub-1")
     provenance = found.about["provenance"]
     assert provenance["read"] == {"read": 1}
     assert [step["step"] for step in provenance["steps"]] == ["channels", "resample"]

@@ -3,6 +3,7 @@ import os
 import re
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -175,3 +176,12 @@ def test_no_module_logs_prints_or_warns_with_a_part_of_a_raw_header(room: str):
             values = [node for node in ast.walk(call) if isinstance(node, ast.Name | ast.Attribute | ast.Subscript)]
             for value in values:
                 assert not HEADER_WORDS.search(ast.unparse(value)), f"{path}:{call.lineno}"
+
+
+def test_a_shifted_clock_keeps_the_order_of_one_subject_and_hides_when_it_was(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TSATTN_SALT", "pepper")
+    first, second = datetime(2024, 5, 6, 7, 8, 9), datetime(2024, 5, 8, 1, 0, 0)
+    moved = privacy.shifted(first, "sub-01")
+    assert privacy.shifted(second, "sub-01") - moved == second - first
+    assert 10 * 365 <= (first - moved).days < 60 * 365
+    assert privacy.shifted(first, "sub-02") != moved

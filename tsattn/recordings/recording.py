@@ -87,7 +87,8 @@ class Recording:
         duration: Seconds, gaps included.
         events: `tsattn.events.table`.
         gaps: `(begin, end)` in seconds of what was not recorded, sorted, apart from each other.
-        start: Clock time of the first sample, if known. Never printed, plotted or exported unless asked for.
+        start: Clock time of the first sample, if known. Never printed, plotted or exported unless asked for; in a store
+            it is shifted by a time that is the subject's secret.
         coordinate_frame: Of the positions ("mni_tal", "fsaverage", "unknown", ...).
         notes: What reading and checking found.
         files: What the samples come from (for hashes). Never printed: a file's name may hold a person's.

@@ -1,7 +1,7 @@
 """Where a prepared recording comes from and what was done to it, as plain data; and whether its source has changed.
 
-A file is told by its size and SHA-256, and called by its `privacy.label`. No clock time is stored, of the recording or
-of the file.
+A file is told by its size and SHA-256, and called by its `privacy.label`. The clock time of a recording is stored
+`privacy.shifted`, that of a file not at all.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tsattn.recordings.preparation.chain import Chain
-from tsattn.recordings.privacy import label, pseudonym
+from tsattn.recordings.privacy import label, pseudonym, shifted
 from tsattn.recordings.recording import ArraySource, Recording
 from tsattn.recordings.store import table_to_json
 
@@ -44,6 +44,7 @@ def facts_of(chain: Chain) -> dict[str, Any]:
         "sfreq": chain.sfreq,
         "duration": recording.duration,
         "unit": "uV",
+        "start": None if recording.start is None else shifted(recording.start, recording.subject).isoformat(),
         "channels": table_to_json(chain.montage.channels),
         "events": table_to_json(recording.events),
         "gaps": [[begin / chain.sfreq, end / chain.sfreq] for begin, end in chain.gaps],

@@ -15,6 +15,7 @@ Layout of shards: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -189,6 +190,7 @@ def _recording(path: Path, facts: dict[str, Any]) -> Recording:
         facts["duration"],
         events_from_json(facts["events"]),
         tuple((begin, end) for begin, end in facts["gaps"]),
+        start=None if facts["start"] is None else datetime.fromisoformat(facts["start"]),
         coordinate_frame=facts["coordinate_frame"],
         notes=tuple(Note(note["level"], note["text"]) for note in facts["notes"]),
         about={"provenance": provenance, "quantisation": facts["quantisation"], "statistics": facts["statistics"]},
