@@ -62,8 +62,12 @@ def main(args: list[str] | None = None) -> None:
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise ValueError(f"There is no command {command!r}.{hint} The commands are {', '.join(COMMANDS)}.")
         run(command, rest)
-    except (ValueError, ArgumentError, OSError) as problem:
-        if os.environ.get("TSATTN_TRACEBACK"):
+    except BrokenPipeError:  # `tsattn ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (ValueError, ArgumentError, OSError, ImportError) as problem:
+        extra_is_missing = "tsattn[" in str(problem)
+        if os.environ.get("TSATTN_TRACEBACK") or (isinstance(problem, ImportError) and not extra_is_missing):
             raise
         sys.exit(f"tsattn {command}: {plain(str(problem))}")
 

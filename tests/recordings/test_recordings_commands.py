@@ -89,3 +89,10 @@ def test_a_real_ecog_recording_goes_into_a_store(tmp_path: Path):
     (recording,) = open_store(tmp_path / "s.zarr").recordings()
     assert (recording.sfreq, len(recording.names), recording.subject) == (512.0, 84, "pt01")
     assert recording.events["onset"].tolist() == [1.0]
+
+
+def test_a_store_is_inspected_like_any_recording(folder: Path):
+    told = done(folder, "inspect", "store.zarr", "--plot", "stored")
+    assert "3 recordings" in told
+    assert (folder / "stored/overview.png").exists()
+    assert "settled" in refused(folder, "recordings", "inspect", "store.zarr", "--unit", "V")
