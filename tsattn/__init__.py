@@ -26,6 +26,10 @@ WHERE = {
 }
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str) -> Any:
     if name in WHERE:
         return getattr(importlib.import_module(WHERE[name]), name)

@@ -69,7 +69,10 @@ def main(args: list[str] | None = None) -> None:
         extra_is_missing = "tsattn[" in str(problem)
         if os.environ.get("TSATTN_TRACEBACK") or (isinstance(problem, ImportError) and not extra_is_missing):
             raise
-        sys.exit(f"tsattn {command}: {plain(str(problem))}")
+        told = plain(str(problem))
+        if re.search(r"\brec-[0-9a-f]{12}", told) and os.environ.get("TSATTN_SHOW_NAMES") != "1":
+            told += " (TSATTN_SHOW_NAMES=1 shows the names of files.)"
+        sys.exit(f"tsattn {command}: {told}")
 
 
 def usage() -> str:
@@ -155,6 +158,7 @@ def plain(message: str) -> str:
     """
     noise = r"(Does not validate|Subtypes:|Errors:|Expected a <class 'NoneType'>|Given value)"
     message = re.sub(r"Call to compute_fn of link '[^']*' with args \(.*?\) failed: ", "", message, flags=re.DOTALL)
+    message = re.sub(r"Expected a typing\.Literal\[(.*?)\]", r"Expected one of \1", message)
     lines = [line.strip().removeprefix("- ") for line in message.splitlines()]
     where = re.findall(r"Problem with given class_path '(?:\w+\.)*(\w+)'", message)
     told = [line for line in lines if line and not re.match(rf"{noise}|Problem with given class_path|Parser key", line)]

@@ -20,6 +20,7 @@ from tsattn.recordings.store import open_store
 from tsattn.recordings.store.writing import RecordingWriter
 
 pytest.importorskip("zarr")
+UNSEEN = dict(bad_rules=(), implausible="keep")  # nothing is read but what is prepared
 MEMORY = 3.9e6  # a shard of about twenty seconds for four channels of preset swec
 CHILD = '''
 """A child that prepares from a file; its source writes down what it reads, and may kill the process."""
@@ -47,7 +48,8 @@ if __name__ == "__main__":
     table = make_channels(["A1", "A2", "A3", "A4"], 1024.0)
     one = Recording(Logged(file, kill_at), "one", "one", table, 120.0, files=(Path(file),))
     two = Recording(Logged(file), "two", "two", table, 120.0, files=(Path(file),))
-    prepare([one, two] if workers > 1 else one, out, memory=3.9e6, workers=workers, bad_rules=())  # reads counted
+    unseen = dict(bad_rules=(), implausible="keep")  # nothing is read but what is prepared
+    prepare([one, two] if workers > 1 else one, out, memory=3.9e6, workers=workers, **unseen)
 '''
 
 
@@ -102,7 +104,7 @@ def test_what_was_killed_goes_on_bit_for_bit_and_computes_nothing_twice(tmp_path
     table = make_channels(NAMES, 1024.0)
     file = tmp_path / "signal.npy"
     whole = Recording(Broken(file, 10**9), "one", "one", table, 120.0, files=(file,))
-    prepare(whole, tmp_path / "whole.zarr", memory=MEMORY, bad_rules=())
+    prepare(whole, tmp_path / "whole.zarr", memory=MEMORY, **UNSEEN)
     assert found == bytes_of(tmp_path / "whole.zarr")
 
 
@@ -133,17 +135,17 @@ def test_a_source_that_has_changed_since_is_refused_and_a_touched_one_is_not(tmp
     broken = replace(recording(), source=Broken(file, 50_000), files=(file,))
     whole = replace(broken, source=Broken(file, 10**9))
     with pytest.raises(ValueError, match="the file is cut off"):
-        prepare(broken, tmp_path / "s.zarr", memory=MEMORY, bad_rules=())
+        prepare(broken, tmp_path / "s.zarr", memory=MEMORY, **UNSEEN)
     stored = (tmp_path / "s.zarr/one/zarr.json").read_text()
     assert hashlib.sha256(file.read_bytes()).hexdigest() in stored
     assert "Jane" not in stored
     os.utime(file, ns=(1, 1))
     with pytest.raises(ValueError, match="the file is cut off"):  # the same bytes: it went on
-        prepare(broken, tmp_path / "s.zarr", memory=MEMORY, bad_rules=())
+        prepare(broken, tmp_path / "s.zarr", memory=MEMORY, **UNSEEN)
     values[0, 0] += 1
     np.save(file, values)
     with pytest.raises(ValueError, match="one: its source has changed since its preparation began") as told:
-        prepare(whole, tmp_path / "s.zarr", memory=MEMORY, bad_rules=())
+        prepare(whole, tmp_path / "s.zarr", memory=MEMORY, **UNSEEN)
     assert "Jane" not in str(told.value)
 
 
@@ -294,7 +296,7 @@ def test_one_recording_that_fails_does_not_stop_the_others(tmp_path: Path):
     x[1, 5120] = np.inf
     bad = from_array(x, 1024.0, id="b")
     with pytest.raises(
-        ValueError, match=r"1 of 3 recordings could not be prepared, the others are. b: channel C2 is inf"
+        ValueError, match=r"1 of 3 recordings could not be prepared, the others are .*\. b: channel C2 is inf"
     ):
         prepare([recording("a"), bad, recording("c")], tmp_path / "s.zarr")
     assert open_store(tmp_path / "s.zarr", partial=True).ids == ("a", "c")
@@ -347,3 +349,34 @@ def test_a_real_seizure_is_prepared_as_scipy_does_it(tmp_path: Path, shared: Pat
     assert found.names == one.names
     assert error.max() < 1e-4
     np.testing.assert_allclose(error, found.about["quantisation"]["rms_error"], rtol=0.05)
+
+
+def test_values_that_cannot_be_microvolts_are_refused_with_the_unit_to_pass(tmp_path: Path):
+    x = 50e-6 * np.random.default_rng(0).standard_normal((4, 512 * 30))  # volts
+    with pytest.raises(ValueError, match=r"look like volts read as microvolts.*unit='V'.*implausible='keep'"):
+        prepare(from_array(x, 512.0), tmp_path / "s.zarr")
+    array = from_array(x * 1e6, 512.0).to_xarray() * 1e-6
+    array.attrs.update(sfreq=512.0, unit="V")
+    prepared = prepare(array, tmp_path / "t.zarr", preset="raw", dtype="float32")["array"]
+    np.testing.assert_allclose(prepared.read(0, 512), 1e6 * x[:, :512], rtol=1e-5)
+    assert prepare(from_array(x, 512.0), tmp_path / "u.zarr", preset="raw", implausible="keep")["array"].sfreq == 512
+
+
+def test_with_skip_what_cannot_be_prepared_is_left_out_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    volts = from_array(50e-6 * np.random.default_rng(0).standard_normal((4, 512 * 30)), 512.0, id="volts")
+    short = from_array(np.zeros((2, 10)), 512.0, id="short")
+    with pytest.raises(ValueError, match=r"1 of 2 recordings cannot be prepared, and nothing was written \(skip=True"):
+        prepare([recording(), short], tmp_path / "s.zarr")
+    assert not (tmp_path / "s.zarr").exists()
+    store = prepare([recording(), short, volts], tmp_path / "s.zarr", skip=True, memory=MEMORY)
+    assert store.ids == ("one",)
+    assert "short was left out" in caplog.text
+    assert "volts was left out" in caplog.text
+
+
+def test_a_channel_that_lost_much_of_its_own_time_is_named(tmp_path: Path):
+    x = 50 * np.random.default_rng(0).standard_normal((4, 512 * 60))
+    x[2, 100 : 512 * 20] = np.nan
+    prepared = prepare(from_array(x, 512.0, names=NAMES), tmp_path / "s.zarr")["array"]
+    (text,) = [note.text for note in prepared.notes if "miss more than" in note.text]
+    assert text.startswith("1 of 4 channels miss more than 1 % of the recorded time, A3 most (33 %)")

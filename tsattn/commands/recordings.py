@@ -1,27 +1,51 @@
 """Commands on recordings: inspect, prepare, simulate, split."""
 
+import logging
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from tsattn.recordings.recording import Note
+
+
+Unit = Literal["nV", "uV", "mV", "V"]
+Type = Literal["seeg", "ecog", "eeg", "dbs"]
+Reference = Literal["none", "median", "average", "bipolar", "laplacian"]
+MANY = 20  # recordings: above, a table says more than a page on each
 
 
 def inspect(
     paths: list[Path],
     plot: Path | None = None,
-    preset: Literal["swec", "raw"] = "swec",
     full: bool = False,
-    unit: Literal["nV", "uV", "mV", "V"] | None = None,
+    preset: Literal["swec", "raw"] = "swec",
+    sfreq: float | None = None,
+    notch: Literal[50, 60] | None = None,
+    reference: Reference | None = None,
+    changes: dict[str, Any] | None = None,
+    unit: Unit | None = None,
     subject: str | None = None,
+    type: Type | None = None,
+    on_mismatch: Literal["raise", "warn"] = "raise",
+    keep_text: list[str] | None = None,
     overwrite: bool = False,
 ) -> None:
     """Say what recordings hold: channels, rates, gaps, events, bad channels, warnings, and what preparing them will do.
 
     Args:
-        paths: Files, or folders of a known layout (BIDS, SWEC, ...).
+        paths: Files, folders of a known layout (BIDS, SWEC, ...), or a store.
         plot: Picture of one recording (.png, .pdf, .svg), or a folder for a picture of each and an overview.
+        full: Measure everything instead of twenty stretches, list every channel, and every one of many recordings.
         preset: Preparation that is told: swec or raw.
-        full: Measure everything instead of twenty stretches, and list every channel.
+        sfreq: As in prepare; so are the next ones.
+        notch: Hz of the mains to remove.
+        reference: In place of the preset's.
+        changes: Any other parameter of the preset.
         unit: Of the values, if the files do not say it or are wrong: nV, uV, mV or V.
         subject: Pseudonym of the person, if all files are of one.
+        type: Of channels whose type only their names could tell: seeg, ecog, eeg or dbs.
+        on_mismatch: If a file contradicts its sidecars or itself: raise, or warn and believe the signal's own file.
+        keep_text: Annotation texts that may be kept ("*" stands for anything); others become "annotation".
         overwrite: Write over pictures that exist already.
     """
     from tsattn import files
@@ -31,11 +55,12 @@ def inspect(
     from tsattn.recordings.privacy import scrub
     from tsattn.recordings.readers import open_recordings
 
-    make_preset(preset)
+    told_preset = make_preset(preset, **_given(sfreq=sfreq, notch=notch, reference=reference), **(changes or {}))
+    reading = _given(unit=unit, subject=subject, type=type, on_mismatch=on_mismatch, keep_text=_texts(keep_text))
+    quiet()
     if plot is not None and plot.suffix:
         plots.ending_of(plot)
         files.refuse_existing(plot, overwrite)
-    reading = {key: value for key, value in {"unit": unit, "subject": subject}.items() if value is not None}
     recordings, problems = [], []
     for number, path in enumerate(paths, 1):
         try:
@@ -47,22 +72,26 @@ def inspect(
     seen: list[looking.Inspection] = []
     for recording in recordings:
         try:
-            found = looking.inspect(recording, preset, whole=full)
+            found = looking.inspect(recording, told_preset, whole=full)
         except (ValueError, OSError) as problem:
             problems.append(f"{recording.id}: {scrub(str(problem), [*recording.files, *paths])}")
             continue
         seen.append(found)
-        print(looking.text(found, full), end="\n\n")
+        if full or len(recordings) <= MANY:
+            print(looking.text(found, full), end="\n\n")
         if plot is not None:
             picture = plot if plot.suffix else plot / f"{recording.id}.png"
             files.refuse_existing(picture, overwrite)
             plots.plot_recording(recording, bads=found.bads, out=picture)
-            print(f"picture of {recording.id} written\n")
     if plot is not None and not plot.suffix and len(seen) > 1:
         files.refuse_existing(plot / "overview.png", overwrite)
         plots.plot_store_overview(recordings, out=plot / "overview.png")
     if len(seen) > 1:
         print(looking.summary(seen))
+    if len(seen) > MANY and not full:
+        print_alike([(found.id, note) for found in seen for note in found.notes if note.level == "warning"])
+    if plot is not None and seen:
+        print(f"pictures written to {plot}")
     if problems and len(paths) == 1 and not seen:
         raise ValueError(problems[0].removeprefix("Path 1: "))
     if problems:
@@ -76,54 +105,75 @@ def prepare(
     workers: int = 1,
     dtype: Literal["int16", "float32"] = "int16",
     sfreq: float | None = None,
-    notch: float | None = None,
-    reference: Literal["none", "median", "average", "bipolar", "laplacian"] | None = None,
+    notch: Literal[50, 60] | None = None,
+    reference: Reference | None = None,
     bads: Literal["drop", "keep"] | None = None,
-    unit: Literal["nV", "uV", "mV", "V"] | None = None,
+    changes: dict[str, Any] | None = None,
+    skip: bool = False,
+    unit: Unit | None = None,
     subject: str | None = None,
-    type: Literal["seeg", "ecog", "eeg", "dbs"] | None = None,
+    type: Type | None = None,
     on_mismatch: Literal["raise", "warn"] = "raise",
     keep_text: list[str] | None = None,
-    changes: dict[str, Any] | None = None,
 ) -> None:
     """Bring recordings into one store: resampled, filtered, re-referenced, gaps as they are; goes on where it stopped.
 
     Args:
         paths: Files, or folders of a known layout (BIDS, SWEC, ...).
         out: Folder of the store, by custom "....zarr"; one of the same preparation is continued.
-        preset: swec (0.5-120 Hz, median reference, 512 Hz) or raw (as recorded, in microvolts).
+        preset: swec (0.5-120 Hz, median reference, 512 Hz, bad channels dropped) or raw (as recorded, in microvolts).
         workers: Processes.
         dtype: int16 (with the error that it costs in the store) or float32.
         sfreq: Hz, if not the preset's.
-        notch: Hz of the mains to remove with its harmonics, 50 or 60.
-        reference: none, median, average, bipolar or laplacian, if not the preset's.
+        notch: Hz of the mains to remove with its harmonics.
+        reference: In place of the preset's.
         bads: drop or keep bad channels, if not as the preset does.
+        changes: Any other parameter of the preset: `--changes.band "[1, 70]" --changes.bad_rules "[flat]"`.
+        skip: Leave out recordings that cannot be prepared, and say so, instead of stopping.
         unit: Of the values, if the files do not say it or are wrong: nV, uV, mV or V.
         subject: Pseudonym of the person, if all files are of one.
         type: Of channels whose type only their names could tell: seeg, ecog, eeg or dbs.
         on_mismatch: If a file contradicts its sidecars or itself: raise, or warn and believe the signal's own file.
         keep_text: Annotation texts that may be kept ("*" stands for anything); others become "annotation".
-        changes: Any other parameter of the preset: `--changes.band "[1, 70]"`.
     """
     from tsattn.recordings.preparation import prepare as preparing
     from tsattn.recordings.readers import open_recordings
 
-    given: dict[str, Any] = dict(
-        unit=unit, subject=subject, type=type, on_mismatch=on_mismatch, keep_text=tuple(keep_text or ())
-    )
-    recordings = open_recordings(paths, **{key: value for key, value in given.items() if value is not None})
-    named: dict[str, Any] = dict(sfreq=sfreq, notch=notch, reference=reference, bads=bads)
-    named = {key: value for key, value in named.items() if value is not None}
+    quiet()
+    reading = _given(unit=unit, subject=subject, type=type, on_mismatch=on_mismatch, keep_text=_texts(keep_text))
+    recordings = open_recordings(paths, **reading)
+    named = _given(sfreq=sfreq, notch=notch, reference=reference, bads=bads) | (changes or {})
     with Hours(sum(recording.duration for recording in recordings)) as hours:
         store = preparing.prepare(
-            recordings, out, preset=preset, workers=workers, dtype=dtype, progress=hours, **named, **(changes or {})
+            recordings, out, preset=preset, workers=workers, dtype=dtype, skip=skip, progress=hours, **named
         )
-    for recording in store.recordings():
-        for note in recording.notes:
-            if note.level == "warning":
-                print(f"{recording.id}: {note.text}")
-    seconds = sum(store[id].duration for id in store.ids)
-    print(f"{len(store.ids)} recordings, {seconds / 3600:.2f} h, in {out}")
+    stored = store.recordings()
+    print_alike([(one.id, note) for one in stored for note in one.notes if note.level == "warning"])
+    there = len(stored) - len(set(hours.done) & set(store.ids))
+    told = f", {there} of them there before" if there else ""
+    print(f"{len(stored)} recordings, {sum(one.duration for one in stored) / 3600:.2f} h{told}, in {out}")
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _texts(texts: list[str] | None) -> tuple[str, ...] | None:
+    return None if texts is None else tuple(texts)
+
+
+def quiet() -> None:
+    """Keep readers from logging what a note of the recording says, too."""
+    logging.getLogger("tsattn.recordings.readers").setLevel(logging.ERROR)
+
+
+def print_alike(notes: list[tuple[str, "Note"]]) -> None:
+    """Print notes by recording; one that stands at several recordings, once."""
+    places: dict[str, list[str]] = {}
+    for id, note in notes:
+        places.setdefault(note.text.replace(id, "It"), []).append(id)
+    for text, ids in places.items():
+        print(f"{ids[0] if len(ids) == 1 else f'{len(ids)} recordings'}: {text}")
 
 
 class Hours:
@@ -191,7 +241,7 @@ def split(
     store: Path,
     out: Path,
     by: Literal["subject", "seizure", "time"] = "subject",
-    fractions: tuple[float, float, float] = (0.7, 0.15, 0.15),
+    fractions: list[float] = [0.7, 0.15, 0.15],  # noqa: B006
     folds: int | None = None,
     embargo: float = 125.0,
     twins: Literal["together", "drop", "raise"] = "together",

@@ -19,6 +19,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 DAY = 86400
+WORD = re.compile(r"[a-z]{1,8}")
 DIGITS = 12
 SUFFIXES = frozenset(
     ".21e .avg .bdf .bin .cnt .csv .dat .e .edf .eeg .eeg.gz .egi .fif .fif.gz .fdt .gdf .gz .h5 .hdf .hdf5 .json .lay "
@@ -70,9 +71,14 @@ def label(path: str | Path) -> str:
         path: A file or folder of the user's.
     """
     name = Path(path).name
-    if os.environ.get("TSATTN_SHOW_NAMES") == "1" or is_bids_name(name):
+    if shows_names() or is_bids_name(name):
         return name
     return pseudonym(os.path.abspath(path), "rec") + known_suffix(name)
+
+
+def shows_names() -> bool:
+    """Return whether the user said that the screen is private."""
+    return os.environ.get("TSATTN_SHOW_NAMES") == "1"
 
 
 def is_bids_name(name: str) -> bool:
@@ -94,6 +100,8 @@ def scrub(text: str, paths: Iterable[str | Path]) -> str:
         text: A message of a library's, which may name a file with its whole path.
         paths: What the user gave. What lies in a folder goes with it, to the end of the quotation or the line.
     """
+    if shows_names():
+        return text
     for path in sorted(map(str, paths), key=len, reverse=True):
         name = Path(path).name
         stem = name.removesuffix(known_suffix(name))
@@ -101,6 +109,8 @@ def scrub(text: str, paths: Iterable[str | Path]) -> str:
         told = label(path).replace("\\", r"\\")
         for form in filter(lambda form: form.strip("./\\"), dict.fromkeys(forms)):
             before = "" if os.path.isabs(form) else r"(?<![\w-])"
+            if WORD.fullmatch(form):  # "empty", "no": only where it is meant as a name, not in a sentence
+                before = r"(?<=['\"/\\])"
             text = re.sub(rf"{before}{re.escape(form)}(?![\w-])([/\\][^'\"\n]*)?", told, text)
     return text
 

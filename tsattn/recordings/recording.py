@@ -208,15 +208,17 @@ class Recording:
             end: Seconds; None reads to the end.
 
         Returns:
-            Dims `channel` (names) and `time` (seconds from the start), attributes `sfreq` and `unit`.
+            Dims `channel` (names, with a `type` each) and `time` (seconds from the start), attributes `sfreq`, `unit`.
+            Events stay behind: `from_array(..., events=...)` takes them.
         """
         sfreq = self.sfreq
         end = self.duration if end is None else end
         start, stop = round(begin * sfreq), round(end * sfreq)
+        coords = {"channel": self.names, "time": np.arange(start, stop) / sfreq}
         return xr.DataArray(
             self.read(start, stop),
             dims=("channel", "time"),
-            coords={"channel": self.names, "time": np.arange(start, stop) / sfreq},
+            coords=coords | {"type": ("channel", self.channels["type"].tolist())},
             attrs={"sfreq": sfreq, "unit": "uV", "recording": self.id},
             name="signal",
         )
@@ -281,10 +283,11 @@ def from_array(
     names: Sequence[str] | None = None,
     **rest: Any,
 ) -> Recording:
-    """Make a recording of an array in microvolts; stretches that are NaN in every channel become gaps.
+    """Make a recording of an array; stretches that are NaN in every channel become gaps.
 
     Args:
-        values: `(channel, time)`; an xarray brings its own names, and its rate as the attribute `sfreq`.
+        values: `(channel, time)` in microvolts; an xarray brings its own names, its rate as the attribute `sfreq`, a
+            unit as the attribute `unit` (then brought to microvolts), types as a coordinate `type` of the channels.
         sfreq: Hz.
         id: Of the recording.
         subject: Of the subject; the recording's id if not given.
@@ -295,7 +298,10 @@ def from_array(
         values = values.transpose("channel", "time")
         names = values["channel"].values.tolist() if names is None else names
         sfreq = values.attrs.get("sfreq") if sfreq is None else sfreq
-        values = values.values
+        kinds = values["type"].values.tolist() if "type" in values.coords else "seeg"
+        if sfreq is not None:
+            rest.setdefault("channels", make_channels(names, sfreq, kinds))
+        values = values.values * _to_microvolts(values.attrs.get("unit", "uV"))
     if not np.issubdtype(values.dtype, np.floating):
         values = values.astype(np.float64)
     if sfreq is None:
@@ -306,3 +312,12 @@ def from_array(
     rest.setdefault("gaps", tuple(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)))
     rest.setdefault("channels", make_channels(names, sfreq))
     return Recording(ArraySource(values), id, subject or id, duration=values.shape[1] / sfreq, **rest)
+
+
+def _to_microvolts(unit: str) -> float:
+    from tsattn.recordings.units import factor, volts
+
+    known = volts(unit)
+    if known is None:
+        raise ValueError(f"The array's unit is {unit!r}, expected nV, uV, mV or V (attrs['unit']).")
+    return factor(known)

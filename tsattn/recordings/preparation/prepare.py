@@ -10,12 +10,14 @@ hashed before it begins; a file that has changed since is refused.
 
 import contextlib
 import errno
+import logging
 import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +26,7 @@ import numpy as np
 import xarray as xr
 
 from tsattn.files import refuse_existing
-from tsattn.recordings.checks import mark_bads
+from tsattn.recordings.checks import check, mark_bads, unit_doubt
 from tsattn.recordings.preparation.chain import Chain
 from tsattn.recordings.preparation.plan import ALIASES, plan
 from tsattn.recordings.preparation.preset import Preset, make_preset
@@ -35,7 +37,9 @@ from tsattn.recordings.store import FORMAT, Store, open_group, open_store
 from tsattn.recordings.store.writing import RecordingWriter, chunk_samples, create_store
 
 MEMORY = 600e6  # bytes for a block and its copies, in each process
+ERRORS_TOLD = 5
 LARGEST_SHARD = 64e6  # bytes of a shard file
+logger = logging.getLogger(__name__)
 Progress = Callable[[str, float, float], None]
 What = str | Path | Recording | xr.DataArray
 
@@ -49,6 +53,7 @@ def prepare(
     resume: bool = True,
     dtype: Literal["int16", "float32"] = "int16",
     memory: float = MEMORY,
+    skip: bool = False,
     progress: Progress | None = None,
     **changes: Any,
 ) -> Store:
@@ -62,6 +67,7 @@ def prepare(
         resume: Go on in a store that is there, and add to it; False refuses one.
         dtype: "int16" rounds by less than 1e-4 of a channel's spread (rms) and says by how much; "float32" does not.
         memory: Bytes that the blocks of one process may take; the result does not depend on it.
+        skip: Leave out recordings that cannot be prepared, with a warning in the log, instead of an error.
         progress: Called with a recording's id, its seconds that are done, and all of its seconds.
         changes: Parameters that differ from the preset: `tsattn.recordings.preparation.preset.Preset`.
 
@@ -86,11 +92,14 @@ def prepare(
         check_id(id)
         if ids.count(id) > 1:
             raise ValueError(f"{ids.count(id)} recordings are called {id!r}, expected one: give them ids of their own.")
-    chains = [plan(recording, preset) for recording in found]
-    for chain in chains:
-        _block_samples(chain, memory)
+    chains, refused = _plans(found, preset, memory)
+    if refused and (not skip or not chains):
+        raise _summed(refused, len(found), "cannot be prepared, and nothing was written")
+    found = [recording for recording in found if recording.id not in refused]
     if preset.resample == "ibm-linear":
         warnings.warn(ALIASES, stacklevel=2)
+    if workers < 1:
+        raise ValueError(f"workers is {workers}, expected at least 1.")
     if not resume:
         refuse_existing(out, overwrite=False)
 
@@ -98,19 +107,38 @@ def prepare(
         _check_disk(chains, out, dtype)
         _open(out, preset, dtype)
         with _alone(out):
-            _expect(out, ids)
+            _expect(out, [recording.id for recording in found])
             tasks = [(recording, preset, out, dtype, memory) for recording in found]
             failed = _here(tasks, progress) if workers == 1 else _in_processes(tasks, workers, progress)
     except OSError as error:
         if not _full(error) or isinstance(error, DiskFull):
             raise
         raise DiskFull(out, "is full") from error
-    if len(found) == 1 and failed:
-        raise next(iter(failed.values()))
-    if failed:
-        told = " ".join(str(error) for error in failed.values())
-        raise ValueError(f"{len(failed)} of {len(found)} recordings could not be prepared, the others are. {told}")
+    if failed and (not skip or len(failed) == len(found)):
+        raise _summed(failed, len(found), "could not be prepared, the others are")
+    for id, why in (refused | failed).items():
+        logger.warning("%s was left out. %s", id, why)
     return open_store(out, partial=True)
+
+
+def _plans(found: Sequence[Recording], preset: Preset, memory: float) -> tuple[list[Chain], dict[str, ValueError]]:
+    chains, refused = [], {}
+    for recording in found:
+        try:
+            chains.append(plan(recording, preset))
+            _block_samples(chains[-1], memory)
+        except ValueError as error:
+            refused[recording.id] = error
+    return chains, refused
+
+
+def _summed(errors: dict[str, ValueError], count: int, what: str) -> ValueError:
+    """Return one error for several: the first few in full."""
+    if count == 1:
+        return next(iter(errors.values()))
+    told = " ".join(map(str, list(errors.values())[:ERRORS_TOLD]))
+    more = f" And {len(errors) - ERRORS_TOLD} more." if len(errors) > ERRORS_TOLD else ""
+    return ValueError(f"{len(errors)} of {count} recordings {what} (skip=True leaves them out). {told}{more}")
 
 
 def _recordings(what: What | Iterable[What]) -> list[Recording]:
@@ -268,9 +296,7 @@ def _prepare_one(task: Task, progress: Progress | None) -> None:
 
 def _stream(task: Task, progress: Progress | None) -> None:
     recording, preset, out, dtype, memory = task
-    if preset.bad_rules:
-        recording = mark_bads(recording, preset.bad_rules)
-    chain = plan(recording, preset)
+    chain = plan(_looked_at(recording, preset), preset)
     facts = facts_of(chain)
     if RecordingWriter.begun(out, recording.id):
         writer = RecordingWriter(out, recording.id)
@@ -292,7 +318,25 @@ def _stream(task: Task, progress: Progress | None) -> None:
             writer.write(shard, chain.block(start, stop))
         if progress is not None:
             progress(recording.id, stop / chain.sfreq, recording.duration)
-    writer.finish({})
+    writer.finish()
+
+
+def _looked_at(recording: Recording, preset: Preset) -> Recording:
+    """Return the recording with what a look at its samples says: bad channels, warnings.
+
+    Raises:
+        ValueError: If the values cannot be microvolts.
+    """
+    if not preset.bad_rules and preset.implausible == "keep":
+        return recording
+    checks = check(recording)
+    doubt = unit_doubt(checks)
+    if doubt and preset.implausible == "raise":
+        raise ValueError(f"{recording.id}: {doubt} If they are right, say so by implausible='keep'.")
+    told = {note.text for note in recording.notes}
+    warned = tuple(note for note in checks.notes if note.level == "warning" and note.text not in told)
+    looked = replace(recording, notes=(*recording.notes, *warned))
+    return mark_bads(looked, preset.bad_rules, checks)
 
 
 def _block_samples(chain: Chain, memory: float) -> tuple[int, int]:

@@ -22,6 +22,7 @@ class Preset:
         types: Channels that are kept, by type (mne's words).
         bads: "drop" leaves bad channels out; "keep" stores them, marked as bad. No reference ever uses one.
         bad_rules: By which rules channels are bad beside those that the files call so: names in `checks.RULES`.
+        implausible: What happens to a recording whose values cannot be microvolts (`units.doubt`): "raise", or "keep".
         resample: "polyphase" (anti-aliased) or "ibm-linear", which aliases and is for parity with IBM's loader only.
         sfreq: Hz; None keeps the rate, the highest one if the channels have several.
         notch: Hz of the mains; it and its harmonics below Nyquist are removed. None: no notch.
@@ -36,6 +37,7 @@ class Preset:
     types: tuple[str, ...] = SIGNAL_TYPES
     bads: Literal["drop", "keep"] = "drop"
     bad_rules: tuple[str, ...] = ()
+    implausible: Literal["raise", "keep"] = "raise"
     resample: Literal["polyphase", "ibm-linear"] = "polyphase"
     sfreq: float | None = None
     notch: float | None = None
@@ -72,7 +74,7 @@ class Preset:
 
 
 def _check_words(values: dict[str, Any]) -> None:
-    for field in ("bads", "resample", "reference"):
+    for field in ("bads", "implausible", "resample", "reference"):
         words = get_args(get_type_hints(Preset)[field])
         if field in values and values[field] not in words:
             raise ValueError(f"{field} is {values[field]!r}, expected one of {', '.join(words)}.")

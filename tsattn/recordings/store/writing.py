@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64
 
 import tsattn
 from tsattn.recordings.store import FORMAT, VERSION, open_group
 from tsattn.recordings.store.quantise import BLOCK, MISSING, STATISTICS, combine, quantise
 
 LARGEST_ERROR = 1e-4  # rms of the rounding, relative to the channel's standard deviation
+WORTH_TELLING = 0.01  # share of what was recorded that a channel lacks
 CHUNK_SECONDS = 10.0  # a random window of 125 s then reads 8 % more than it needs
 
 
@@ -116,11 +117,8 @@ class RecordingWriter:
             self.group["signal"][:, start:stop] = values
         self.group["statistics"][shard] = statistics
 
-    def finish(self, more: dict[str, Any]) -> None:
-        """Check what the rounding cost and mark the recording as complete.
-
-        Args:
-            more: Further attributes.
+    def finish(self) -> None:
+        """Check what the rounding cost, note what is missing beside the gaps, and mark the recording as complete.
 
         Raises:
             ValueError: If 16 bits are too few for a channel.
@@ -143,7 +141,7 @@ class RecordingWriter:
             raise ValueError(f"{self.path.name}: a shard's file has gone from the store. Delete it and prepare again.")
         self.group.attrs.update(
             {
-                **more,
+                "notes": [*self.group.attrs["notes"], *self._losses(count)],
                 "layout": {**self.layout, "empty_shards": empty},
                 "quantisation": {
                     "dtype": self.layout["dtype"],
@@ -161,6 +159,21 @@ class RecordingWriter:
                 "complete": True,
             }
         )
+
+    def _losses(self, count: Float64[np.ndarray, " channel"]) -> list[dict[str, str]]:
+        """Say which channels miss much of what was recorded: pauses of their own, and stretches too short to filter."""
+        facts = self.group.attrs
+        paused = sum(round((end - begin) * facts["sfreq"]) for begin, end in facts["gaps"])
+        lost = 1 - count / max(self.layout["samples"] - paused, 1)
+        if lost.max() < WORTH_TELLING:
+            return []
+        worst = facts["channels"]["name"][int(lost.argmax())]
+        text = (
+            f"{(lost >= WORTH_TELLING).sum()} of {len(count)} channels miss more than {100 * WORTH_TELLING:g} % of the "
+            f"recorded time, {worst} most ({100 * lost.max():.0f} %): pauses of their own, or stretches between pauses "
+            "that are too short for the filters."
+        )
+        return [{"level": "warning", "text": text}]
 
 
 def _plain(value: float) -> float | None:
