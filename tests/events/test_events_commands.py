@@ -84,6 +84,16 @@ def test_two_predictions_of_one_recording_are_refused(folders: tuple[Path, Path]
         score(*folders)
 
 
+def test_two_references_of_one_prediction_are_refused(folders: tuple[Path, Path]):
+    reference, hypothesis = folders
+    original = next(hypothesis.rglob("sub-02*.tsv"))
+    original.rename(original.with_name(original.name.replace("_run-01", "_run-1")))
+    original = next(reference.rglob("sub-02*.tsv"))
+    original.with_name(original.name.replace("_run-01", "_run-01_desc-second")).write_bytes(original.read_bytes())
+    with pytest.raises(ValueError, match=r"have the same hypothesis: give each its own"):
+        score(reference, hypothesis)
+
+
 def test_a_duration_is_needed_once_and_must_agree(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     events = make_events([10.0], [5.0])
     write_events(tmp_path / "a_events.tsv", events, "bids")

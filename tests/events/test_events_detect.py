@@ -70,6 +70,11 @@ def test_smoothing_is_the_mean_of_windows_around():
     assert half["duration"].tolist() == [9.0]  # no rounding error below the threshold
 
 
+def test_the_mean_of_a_constant_is_the_constant_in_a_long_recording():
+    (duration,) = to_events(np.full(10**5, 0.7), hop=5.0, smoothing=30.0, threshold=0.7)["duration"]
+    assert duration == 5e5
+
+
 def test_short_events_are_left_out_after_joining():
     probability = [0, 1, 0, 1, 0, 0, 0, 0, 1, 0]
     assert spans(probability, 5.0, min_duration=10.0, merge_gap=6.0) == [(5.0, 15.0)]

@@ -76,6 +76,7 @@ def test_what_lies_outside_is_cut_off_when_asked():
 
 def test_an_end_that_passes_the_recordings_by_a_files_rounding_is_cut():
     assert check_events(make_events([90.0], [10.01]), 100.0)["duration"].tolist() == [10.0]
+    assert check_events(make_events([100.01], [0.0]), 100.0)["onset"].tolist() == [100.0]  # not left out
 
 
 def test_the_callers_table_stays_as_it_is():

@@ -178,6 +178,12 @@ def test_overlapping_seizures_are_told_and_kept():
     assert "1 seizures begin before" in notes[0].text
 
 
+def test_an_event_that_only_touches_the_recording_lies_outside_and_a_mark_at_its_end_does_not():
+    events, notes = fit_events(make_events([-5.0, 0.0, 100.0, 100.0], [5.0, 0.0, 0.0, 5.0]), 100.0)
+    assert events[["onset", "duration"]].values.tolist() == [[0.0, 0.0], [100.0, 0.0]]
+    assert [note.text for note in notes] == ["2 events lie outside the recording: dropped."]
+
+
 def test_an_event_ends_with_the_recording_at_the_latest():
     events, notes = fit_events(make_events([90.0], [10.001]), 100.0, sfreq=512)
     assert (events["onset"] + events["duration"]).tolist() == [100.0]

@@ -327,6 +327,41 @@ def test_parts_of_one_recording_lie_on_one_clock_with_a_gap_between_them(root):
         open_recordings(root)
 
 
+def test_events_of_all_parts_count_from_the_first_one(root):
+    own = folder(root)
+    (own / "sub-01_task-rest_ieeg.json").unlink()
+    (own / "sub-01_task-rest_ieeg.edf").unlink()
+    for i in (1, 2):
+        write_edf(own / f"sub-01_task-rest_split-0{i}_ieeg.edf", noise(2, 1000, i), [100, 100])
+    write_tsv(own / "sub-01_task-rest_events.tsv", "onset duration trial_type", "1,2,seizure", "25,3,seizure")
+    name = "ieeg/sub-01_task-rest_split-0{}_ieeg.edf,2020-01-02T03:04:{}"
+    write_tsv(root / "sub-01" / "sub-01_scans.tsv", "filename acq_time", name.format(1, "05"), name.format(2, "25"))
+    (recording,) = open_recordings(root)
+    assert recording.gaps == ((10.0, 20.0),)
+    assert recording.events[["onset", "duration"]].values.tolist() == [[1.0, 2.0], [25.0, 3.0]]
+    (part,) = open_recordings(own / "sub-01_task-rest_split-02_ieeg.edf")
+    assert "events.tsv is of all parts" in told(part)
+
+
+def test_scalp_and_depth_that_were_recorded_together_are_two_recordings(root):
+    (root / "sub-01" / "eeg").mkdir()
+    write_edf(root / "sub-01" / "eeg" / "sub-01_task-rest_eeg.edf", noise(3, 1000), [100] * 3)
+    recordings = open_recordings(root)
+    assert [(one.id, len(one.channels)) for one in recordings] == [
+        ("sub-01_task-rest_ieeg", 2),
+        ("sub-01_task-rest_eeg", 3),
+    ]
+
+
+def test_a_time_in_scans_that_is_none_is_named_and_not_repeated(root):
+    write_tsv(
+        root / "sub-01" / "sub-01_scans.tsv", "filename acq_time", "ieeg/sub-01_task-rest_ieeg.edf,Jane's birthday"
+    )
+    with pytest.raises(ValueError, match=r"sub-01_scans.tsv: acq_time of .* is no date and time") as error:
+        open_recordings(root)
+    assert "Jane" not in str(error.value)
+
+
 def test_two_recordings_of_one_id_are_refused_with_both(root, tmp_path):
     shutil.copytree(root, tmp_path / "copy")
     with pytest.raises(
@@ -358,6 +393,14 @@ def test_nothing_in_a_plain_folder_is_left_without_a_word(tmp_path):
     assert "Jane" not in said
     with pytest.raises(ValueError, match="holds no recording that can be read"):
         open_recordings(_only(tmp_path, "letter.txt"))
+
+
+def test_a_folder_that_holds_itself_is_searched_once(tmp_path):
+    write_edf(tmp_path / "one.edf", noise(1, 300), [100])
+    (tmp_path / "again").symlink_to(tmp_path)
+    recordings, left = find_recordings(tmp_path, Reading())
+    assert len(recordings) == 1
+    assert [one.path.name for one in left] == ["again"]
 
 
 def _only(tmp_path, name):

@@ -51,6 +51,18 @@ def hour(seed: int, samples: int = FULL) -> np.ndarray:
 
 
 @pytest.mark.parametrize("save", SAVERS.values(), ids=SAVERS)
+def test_a_file_that_was_written_anew_is_read_anew(tmp_path: Path, save):
+    read = []
+    for value in (1, 2):
+        folder = write_long(tmp_path / str(value), {1: np.full((3, 100), value)}, save=save)
+        for file in folder.iterdir():
+            file.replace(tmp_path / file.name)
+        (recording,) = open_recordings(tmp_path)
+        read.append(recording.read(0, 100).max())
+    assert read == [1, 2]
+
+
+@pytest.mark.parametrize("save", SAVERS.values(), ids=SAVERS)
 def test_hours_follow_each_other_on_the_clock_of_the_whole_recording(tmp_path: Path, save):
     hours = {1: hour(1), 2: hour(2), 10: hour(3, 1000)} | {k: hour(k + 20) for k in range(3, 10)}
     (recording,) = open_recordings(write_long(tmp_path, hours, [(3590.0, 3620.5), (32500.0, 32600.0)], save))

@@ -200,5 +200,9 @@ def test_blocks_join_within_jitter_part_at_holes_and_never_run_backwards():
     assert of((1, 500, 0), (1, 500, 501_000)) == ((Stretch(0, 0, 1000),), 1.0)
     assert of((1, 500, 0), (1, 500, 700_000)) == ((Stretch(0, 0, 500), Stretch(700, 500, 500)), 0.0)
     assert of((1, 500, 0), (0, 500, 2_000_000)) == ((Stretch(0, 0, 500), Stretch(2000, 500, 500)), 0.0)
+    for late in (-10, 10):  # µs a second: the recorder's crystal is not the header's rate
+        (stretch,), apart = of(*((int(i == 0), 1000, i * (1_000_000 + late)) for i in range(3600)))
+        assert stretch == Stretch(0, 0, 3_600_000)
+        assert apart == pytest.approx(36, abs=0.1)
     with pytest.raises(ValueError, match="a block begins 300 samples before the one before it ends"):
         of((1, 500, 0), (1, 500, 200_000))

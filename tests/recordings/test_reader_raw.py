@@ -145,6 +145,22 @@ def test_a_pause_between_brainvision_segments_is_a_gap(tmp_path):
     assert seizure[["onset", "duration"]].values.tolist() == [[15.0, 1.0]]
 
 
+@pytest.mark.parametrize("first", ["New Segment,,1,1,0,20200102030405000000", "New Segment,,1,1,0"])
+@pytest.mark.parametrize("second", ["New Segment,,401,1,0", "New Segment,,401,1,0,00000000000000000000"])
+def test_brainvision_segments_without_a_time_are_told(tmp_path, first, second):
+    values = np.random.default_rng(0).normal(size=(2, 1000)) * 50
+    recording = one(write_brainvision(tmp_path, values, markers=[first, second]))
+    assert recording.duration == 10.0
+    assert "says 1 times that stretches were joined" in told(recording)
+    assert "were joined" not in told(one(write_brainvision(tmp_path, values, markers=[first])))
+
+
+def test_a_file_that_was_written_anew_is_read_anew(tmp_path):
+    values = np.random.default_rng(0).normal(size=(2, 1000)) * 50
+    assert one(write_brainvision(tmp_path, values)).duration == 10.0
+    assert one(write_brainvision(tmp_path, values, sfreq=200.0)).duration == 5.0
+
+
 def test_a_brainvision_file_that_was_cut_off_or_is_absent_is_refused(tmp_path):
     path = write_brainvision(tmp_path, np.ones((2, 100)) * np.arange(100))
     data = tmp_path / "a.eeg"
@@ -203,6 +219,21 @@ def test_gaps_of_a_neuralynx_file_are_where_its_records_say():
     seen = np.isfinite(signal)
     assert seen.sum() == 11691 - 130
     np.testing.assert_array_equal(signal[seen], whole[seen])
+
+
+@pytest.mark.parametrize(("late", "jitter", "drift"), [(0, 100, ""), (200, 0, "drift by up to 0.4 s")])
+def test_time_stamps_of_neuralynx_that_drift_are_told_and_jitter_is_not(tmp_path, late, jitter, drift):
+    """Microseconds by which each record is late, and by which every other one is."""
+    records = np.zeros(2000, neuralynx.RECORD)
+    at = np.arange(len(records))
+    records["time"] = at * (512_000 + late) + at % 2 * jitter
+    records["valid"] = 512
+    head = b"######## Neuralynx\r\n-SamplingFrequency 1000\r\n-ADBitVolts 0.0000001\r\n-AcqEntName LA1\r\n"
+    (tmp_path / "LA1.ncs").write_bytes(head.ljust(neuralynx.HEADER, b"\0") + records.tobytes())
+    recording = one(tmp_path, neuralynx)
+    assert recording.gaps == ()
+    assert drift in told(recording)
+    assert ("drift" in told(recording)) == bool(drift)
 
 
 def test_a_folder_of_neuralynx_files_is_one_recording_at_their_own_rates(tmp_path):

@@ -101,6 +101,12 @@ def test_a_table_that_does_not_fit_its_files_is_refused(tmp_path: Path):
         open_recordings(folder)
 
 
+def test_a_piece_of_nobody_is_refused_and_not_left_out(tmp_path: Path):
+    folder, _ = write(tmp_path, patient_id=[4, 11, None, 4, 11])
+    with pytest.raises(ValueError, match="1 of 5 segments have no patient_id"):
+        open_recordings(folder)
+
+
 def test_a_piece_of_another_length_is_refused_when_it_is_read(tmp_path: Path):
     folder, _ = write(tmp_path)
     savemat(folder / "a0c-0.mat", {"data": np.zeros((1, 14999))})

@@ -107,13 +107,23 @@ def test_the_next_window_in_a_chunk_does_not_decode_the_chunk_again(tmp_path: Pa
     part = total.with_name("ID60_part_1.h5")
     with h5py.File(part) as file:
         chunk = file["data/ieeg"].id.get_chunk_info(0)
+    written = part.stat()
     with part.open("r+b") as raw:  # what is on the disk is spoilt; what was decoded is not
         raw.seek(chunk.byte_offset + 16)
         raw.write(b"\xff" * 64)
+    os.utime(part, ns=(written.st_atime_ns, written.st_mtime_ns))
     np.testing.assert_array_equal(recording.read(5 * second, 130 * second), values[:, 5 * second : 130 * second])
     hdf5._open.clear()
     with pytest.raises(ValueError, match=r"^rec-\w+\.h5 is damaged: HDF5 cannot unpack samples"):
         recording.read(5 * second, 130 * second)
+
+
+def test_a_file_that_was_written_anew_is_read_anew(tmp_path: Path, values):
+    only(write_swec(tmp_path / "a", values)).read(0, 10)
+    for file in write_swec(tmp_path / "b", values + 1).parent.iterdir():
+        file.replace(tmp_path / "a" / file.parent.name / file.name)
+    again = only(tmp_path / "a" / "ID60")
+    np.testing.assert_array_equal(again.read(0, 10), values[:, :10] + 1)
 
 
 def test_files_that_are_open_are_closed_when_their_chunks_would_fill_the_memory(tmp_path: Path, values, monkeypatch):

@@ -125,9 +125,10 @@ def export(
     targets = [out] if single else [out / _target(source, SUFFIXES[to]) for source in sources]
     if len(set(targets)) < len(targets):
         raise ValueError("Two of the events files are of the same recording and would get the same name.")
+    originals = {source.resolve() for source in sources}
     for target in targets:
         files.refuse_existing(target, overwrite)
-        if target.resolve() in [source.resolve() for source in sources]:
+        if target.resolve() in originals:
             raise ValueError("An events file would be replaced by its own export: choose another --out.")
     notes: list[str] = []
     texts = tuple(allow or ())
@@ -181,14 +182,22 @@ def _matched(
 
     if reference.is_file() != hypothesis.is_file():
         raise ValueError("--reference and --hypothesis are a file and a folder, expected two files or two folders.")
+    same: dict[tuple[str, ...] | None, list[Path]] = {}
+    for file in hypotheses.values():
+        same.setdefault(_entities(file), []).append(file)
+    same.pop(None, None)
+    owner: dict[Path, Path] = {}
     matched: dict[Path, Path | None] = {}
     for place, expert in references.items():
-        entities = _entities(expert)
-        alike = [file for file in hypotheses.values() if entities and _entities(file) == entities]
+        alike = same.get(_entities(expert), [])
         if place not in hypotheses and len(alike) > 1:
             told = " and ".join(label(file) for file in alike[:2])
             raise ValueError(f"{told} are both hypotheses of {label(expert)}: keep one of them.")
-        matched[expert] = hypotheses.get(place) or (alike[0] if alike else None)
+        found = hypotheses.get(place) or (alike[0] if alike else None)
+        other = expert if found is None else owner.setdefault(found, expert)
+        if other != expert:
+            raise ValueError(f"{label(other)} and {label(expert)} have the same hypothesis: give each its own.")
+        matched[expert] = found
     return matched
 
 

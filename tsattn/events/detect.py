@@ -186,13 +186,13 @@ def smooth(
     """Return the mean over up to `reach` windows before and after, within each stretch only; NaN stays NaN."""
     if reach == 0 or len(values) == 0:
         return values
-    edges = np.r_[0, np.flatnonzero(np.diff(stretch)) + 1, len(values)]
-    which = np.searchsorted(edges, np.arange(len(values)), side="right") - 1
-    left = np.maximum(np.arange(len(values)) - reach, edges[which])
-    right = np.minimum(np.arange(len(values)) + reach + 1, edges[which + 1])
-    total = np.r_[0.0, np.cumsum(np.nan_to_num(values))]
-    mean = np.round((total[right] - total[left]) / (right - left), 12)  # the sums' rounding must not miss a threshold
-    return np.where(np.isnan(values), np.nan, mean)
+    parts = []
+    for part in np.split(values, np.flatnonzero(np.diff(stretch)) + 1):
+        side = min(reach, len(part))
+        around = np.ones(2 * side + 1)
+        total, count = (np.convolve(x, around)[side : side + len(part)] for x in (part, np.ones(len(part))))
+        parts.append(np.round(total / count, 12))  # the sums' rounding must not miss a threshold
+    return np.concatenate(parts)
 
 
 def hysteresis(

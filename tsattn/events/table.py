@@ -113,8 +113,9 @@ def check_events(
         what = f"s, after the recording's ({last:g} s); check the duration or pass outside='clip'"
         _refuse(rows, end > last + ROUNDING, "an end at {:g} " + what, end)
     inside = (onset < last) & (end > 0) | (length == 0) & (onset >= 0) & (onset <= last)
+    inside |= outside == "raise"  # what passes the end is rounding then
     cut = (onset < 0) | (end > last)
-    onset = np.maximum(onset, 0)
+    onset = np.clip(onset, 0, last)
     length = np.where(cut, np.minimum(end, last) - onset, length)  # untouched if inside: no rounding
     table = make_events(onset, length, words["event_type"], confidence, words["channels"])
     order = np.argsort(onset, kind="stable")

@@ -18,7 +18,7 @@ from tsattn.recordings.privacy import is_bids_name, known_suffix, label, pseudon
 from tsattn.recordings.recording import Note, Recording
 
 # modules here
-READERS = ("bids", "edf", "swec", "ethz", "segments", "treebank", "mef", "nwb", "neuralynx", "raw")
+READERS = ("prepared", "bids", "edf", "swec", "ethz", "segments", "treebank", "mef", "nwb", "neuralynx", "raw")
 Unit = Literal["nV", "uV", "mV", "V"]
 logger = logging.getLogger(__name__)
 
@@ -145,13 +145,15 @@ def _search(folder: Path, reading: Reading) -> tuple[list[Recording], list[Left]
     recordings: list[Recording] = []
     left: list[Left] = []
     for path in sorted(folder.iterdir()):
-        if path.is_dir() and _reader_for(path) is None:
-            found, more = _search(path, reading)
-        else:
-            try:
+        try:
+            if path.is_symlink() and folder.resolve().is_relative_to(path.resolve()):
+                raise ValueError(f"{label(path)} is a link to a folder that it lies in.")
+            if path.is_dir() and _reader_for(path) is None:
+                found, more = _search(path, reading)
+            else:
                 found, more = find_recordings(path, reading)
-            except (ValueError, OSError) as problem:
-                found, more = [], [Left(path, reason(path, problem))]
+        except (ValueError, OSError) as problem:
+            found, more = [], [Left(path, reason(path, problem))]
         recordings += found
         left += more
     used = {file.resolve() for recording in recordings for file in recording.files}
@@ -186,6 +188,15 @@ MAGIC = {
     b"%PDF": "PDF",
     b"\x89PNG": "PNG",
 }
+
+
+def version(path: Path) -> tuple[int, int]:
+    """Return what changes when a file is written anew, for what a process keeps of it: time and size."""
+    try:
+        found = path.stat()
+    except OSError:  # whose text holds the whole path
+        raise FileNotFoundError(f"{label(path)} is no longer there.") from None
+    return found.st_mtime_ns, found.st_size
 
 
 def is_pointer(path: Path) -> bool:

@@ -67,8 +67,8 @@ def to_events(
         if i in used:
             continue
         kind = kinds[i]
-        within = any(a <= begin <= a + seconds for a, seconds, _ in joined.values())
-        if kind == SEIZURE and within and not length > 0 and words[i] != SEIZURE:
+        loose = kind == SEIZURE and not length > 0 and words[i] != SEIZURE
+        if loose and any(a <= begin <= a + seconds for a, seconds, _ in joined.values()):
             kind = "annotation"  # "I'm having a seizure", said in a seizure that is marked
         rows.append((begin, length, kind, sure[i], where[i]))
     table = make_events(*(list(column) for column in zip(*[_full(row) for row in rows], strict=True)))

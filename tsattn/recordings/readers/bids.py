@@ -59,12 +59,14 @@ def read(path: Path, reading: Reading) -> tuple[list[Recording], list[Left]]:
     if path.is_file() or path.is_symlink():
         return [_read([path], _root(path), reading)], []
     recordings, left = [], []
-    groups: dict[str, list[Path]] = {}
+    groups: dict[tuple[str, str], list[Path]] = {}
     for signal in _signals(path):
-        groups.setdefault(_id(signal), []).append(signal)
-    for signals in groups.values():
+        groups.setdefault((_id(signal), _datatype(signal)), []).append(signal)
+    for (name, datatype), signals in groups.items():
+        both = all((name, kind) in groups for kind in DATATYPES)  # scalp and depth at the same time, as in ds004752
         try:
-            recordings.append(_read(signals, _root(signals[0]), reading))
+            recording = _read(signals, _root(signals[0]), reading)
+            recordings.append(replace(recording, id=f"{name}_{datatype}") if both else recording)
         except (ValueError, OSError) as problem:
             left += [Left(signal, reason(signal, problem)) for signal in signals]
     if not recordings:
@@ -100,12 +102,17 @@ def _root(signal: Path) -> Path:
     """Return the data set's folder: above the subject's."""
     signal = signal.absolute()
     above = [folder for folder in signal.parents if folder.name.startswith("sub-")]
-    return above[-1].parent if above else signal.parent
+    return above[0].parent if above else signal.parent
 
 
 def _id(signal: Path) -> str:
     """Return the entities; parts of one recording have the same."""
     return "_".join(f"{key}-{value}" for key, value in entities(signal).items() if key != "split")
+
+
+def _datatype(signal: Path) -> str:
+    """Return the suffix of a signal: "ieeg" or "eeg"."""
+    return signal.name.split(".")[0].rsplit("_", 1)[-1]
 
 
 def _read(signals: list[Path], root: Path, reading: Reading) -> Recording:
@@ -116,6 +123,12 @@ def _read(signals: list[Path], root: Path, reading: Reading) -> Recording:
         recording = join_parts(parts, starts, [label(signal) for signal in signals])
     else:
         recording = replace(parts[0], start=starts[0])
+    events = _events_table(signals[0], root)
+    if events and _of_all_parts(events, signals[0]):
+        recording = _with_events(recording, events, reading)
+        if len(parts) == 1:
+            told = Note("warning", "events.tsv is of all parts of the recording: its times count from the first one.")
+            recording = replace(recording, notes=(*recording.notes, told))
     return replace(recording, id=_id(signals[0]))
 
 
@@ -123,8 +136,8 @@ def _read_signal(signal: Path, root: Path, reading: Reading) -> Recording:
     """Read one file and lay its sidecars over it."""
     called = label(signal)
     refuse_absent(signal)
-    tables = {kind: find_sidecars(signal, root, kind, ".tsv")[-1:] for kind in ("channels", "events", "electrodes")}
-    said = read_json(find_sidecars(signal, root, signal.name.split(".")[0].rsplit("_", 1)[-1], ".json"))
+    tables = {kind: find_sidecars(signal, root, kind, ".tsv")[-1:] for kind in ("channels", "electrodes")}
+    said = read_json(find_sidecars(signal, root, _datatype(signal), ".json"))
     channels = read_tsv(tables["channels"][0]) if tables["channels"] else None
     if channels is not None and "name" not in channels:
         raise ValueError(f"{label(tables['channels'][0])} has no column `name`.")
@@ -142,24 +155,33 @@ def _read_signal(signal: Path, root: Path, reading: Reading) -> Recording:
     if tables["electrodes"]:
         recording, told = _with_positions(recording, signal, root, tables["electrodes"][0])
         notes += told
-    if tables["events"]:
-        if len(recording.events):
-            notes.append(
-                Note("info", f"{len(recording.events)} annotations in the signal's file gave way to events.tsv.")
-            )
-        notes = [note for note in notes if not hides_texts(note)]
-        events, told = read_events(tables["events"][0], recording.names, reading)
-        notes += told
-        fastest = float(recording.channels["sfreq"].max())
-        events, told = fit_events(events, recording.duration, reading.bad_events, fastest)
-        notes += told
-        recording = replace(recording, events=events)
-    else:
+    events = _events_table(signal, root)
+    if events is None:
         notes.append(Note("warning", "No events.tsv: no event but the annotations in the signal's own file."))
     used = tuple(path for paths in tables.values() for path in paths)
     mains = said.get("PowerLineFrequency")
     about = recording.about | {"bids": True} | ({"mains": mains} if isinstance(mains, int | float) else {})
-    return replace(recording, notes=tuple(notes), files=recording.files + used, about=about)
+    recording = replace(recording, notes=tuple(notes), files=recording.files + used, about=about)
+    return recording if events is None or _of_all_parts(events, signal) else _with_events(recording, events, reading)
+
+
+def _events_table(signal: Path, root: Path) -> Path | None:
+    return next(reversed(find_sidecars(signal, root, "events", ".tsv")), None)
+
+
+def _of_all_parts(events: Path, signal: Path) -> bool:
+    return "split" in entities(signal) and "split" not in entities(events)
+
+
+def _with_events(recording: Recording, path: Path, reading: Reading) -> Recording:
+    """Return the recording with the events of an events.tsv in place of its own."""
+    notes = [note for note in recording.notes if not hides_texts(note)]
+    if len(recording.events):
+        notes.append(Note("info", f"{len(recording.events)} annotations in the signal's file gave way to events.tsv."))
+    events, told = read_events(path, recording.names, reading)
+    fastest = float(recording.channels["sfreq"].max())
+    events, more = fit_events(events, recording.duration, reading.bad_events, fastest)
+    return replace(recording, events=events, notes=(*notes, *told, *more), files=(*recording.files, path))
 
 
 def _base(signal: Path, channels: pd.DataFrame | None, reading: Reading) -> Recording:
@@ -296,5 +318,11 @@ def _start(signal: Path, root: Path, recording: Recording) -> datetime | None:
         if {"filename", "acq_time"} <= set(table):
             mine = table[table["filename"].fillna("").str.endswith(signal.name)]["acq_time"].dropna()
             if len(mine):
-                return datetime.fromisoformat(mine.iloc[0].replace("Z", "+00:00")).replace(tzinfo=None)
+                try:
+                    return datetime.fromisoformat(mine.iloc[0].replace("Z", "+00:00")).replace(tzinfo=None)
+                except ValueError:  # whose text quotes the table
+                    raise ValueError(
+                        f"{label(scans)}: acq_time of {label(signal)} is no date and time, expected "
+                        "YYYY-MM-DDThh:mm:ss or n/a."
+                    ) from None
     return recording.start

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from tsattn.recordings.readers.clock import Clock, follow, union
+from tsattn.recordings.readers.clock import follow, union
 from tsattn.recordings.recording import Note, Recording, Source
 
 TOLERANCE = 1e-3  # s
@@ -72,7 +72,7 @@ def join_parts(parts: Sequence[Recording], starts: Sequence[datetime | None], ca
         clock, _ = follow(seconds, lengths, TOLERANCE, "part")
     except ValueError as problem:
         raise ValueError(f"{called[0]}: {problem}") from None
-    seconds = _placed(clock, seconds, lengths)
+    seconds = _placed(seconds, lengths)
     events = pd.concat(
         [part.events.assign(onset=part.events["onset"] + at) for part, at in zip(parts, seconds, strict=True)],
         ignore_index=True,
@@ -93,7 +93,7 @@ def join_parts(parts: Sequence[Recording], starts: Sequence[datetime | None], ca
     )
 
 
-def _placed(clock: Clock, seconds: Sequence[float], lengths: Sequence[float]) -> list[float]:
+def _placed(seconds: Sequence[float], lengths: Sequence[float]) -> list[float]:
     """Return where each part begins once parts that follow each other closely are joined."""
     out: list[float] = []
     for begin in seconds:

@@ -6,6 +6,7 @@ A1), so a whole list decides: Fp1, Fp2 and midline electrodes (Fz, Cz, Pz) say t
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from tsattn.recordings.recording import SIGNAL_TYPES, Note
 
@@ -115,12 +116,7 @@ def contacts(text: str, names: Sequence[str]) -> list[str]:
         text: An annotation.
         names: Of the channels.
     """
-    bares = {bare(name).replace(" ", "").casefold(): name for name in names}
-    shafts: dict[str, list[str]] = {}
-    for core, name in bares.items():
-        found = CONTACT.fullmatch(core)
-        if found:
-            shafts.setdefault(found.group(1), []).append(name)
+    bares, shafts = _by_shaft(tuple(names))
     text = re.sub(r"(?<=[a-z'])\s+(?=\d)", "", text.casefold())
     words = re.sub(r"\b(spread|onset|to|in|at|from|and|contacts?)\b|[;&+/]", ",", text)
     named: list[str] = []
@@ -144,6 +140,18 @@ def contacts(text: str, names: Sequence[str]) -> list[str]:
             return []
         named += [place for place in places if place]
     return list(dict.fromkeys(named))
+
+
+@lru_cache(maxsize=8)  # a recording may have 10^5 annotations, and each is looked at
+def _by_shaft(names: tuple[str, ...]) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """Return the names by their bare form, and those of each shaft."""
+    bares = {bare(name).replace(" ", "").casefold(): name for name in names}
+    shafts: dict[str, list[str]] = {}
+    for core, name in bares.items():
+        found = CONTACT.fullmatch(core)
+        if found:
+            shafts.setdefault(found.group(1), []).append(name)
+    return bares, shafts
 
 
 def unique(names: Sequence[str]) -> list[str]:

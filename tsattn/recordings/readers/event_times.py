@@ -31,7 +31,8 @@ def fit_events(
     nowhere = ~np.isfinite(onset)
     negative = ~nowhere & (length < 0)
     unknown = ~nowhere & ~np.isfinite(length)
-    outside = ~nowhere & ((onset > duration) | (end < 0))
+    lasts = length > 0  # an event that only touches the recording's ends lies outside, a mark there does not
+    outside = ~nowhere & ((onset > duration) | (end < 0) | lasts & ((onset == duration) | (end == 0)))
     across = ~nowhere & ~outside & ((onset < 0) | (end > duration + 1 / sfreq))
     found = {
         "have no onset": (nowhere, "dropped"),

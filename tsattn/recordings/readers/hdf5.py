@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tsattn.recordings.privacy import label
+from tsattn.recordings.readers import version
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 FILTERS = {32001: "Blosc (lz4)", 32004: "lz4", 32008: "bitshuffle", 32015: "zstd"}  # registered HDF5 filters
@@ -23,7 +24,7 @@ KEEP_BYTES = 256 * 2**20  # decoded chunks that open files of one process may ho
 KEEP_FILES = 64
 HDF5_CACHE = 8 * 2**20  # what HDF5 itself keeps for a data set at most
 
-_open: OrderedDict[tuple[str, int], tuple[Any, dict[str, Any]]] = OrderedDict()
+_open: OrderedDict[tuple[str, int, tuple[int, int]], tuple[Any, dict[str, Any]]] = OrderedDict()
 _process = os.getpid()
 
 
@@ -95,7 +96,7 @@ def kept_open(path: Path, name: str, cache: int = 0) -> Any:
     if _process != os.getpid():
         _open.clear()
         _process = os.getpid()
-    key = (str(path), cache)
+    key = (str(path), cache, version(path))
     if key not in _open:
         _open[key] = (open_file(path, cache), {})
     _open.move_to_end(key)
@@ -103,7 +104,8 @@ def kept_open(path: Path, name: str, cache: int = 0) -> Any:
     if name not in sets:
         sets[name] = file[name]
     while (
-        len(_open) > 2 and sum(max(each, HDF5_CACHE) * len(held) for (_, each), (_, held) in _open.items()) > KEEP_BYTES
+        len(_open) > 2
+        and sum(max(each, HDF5_CACHE) * len(held) for (_, each, _), (_, held) in _open.items()) > KEEP_BYTES
     ):
         _open.popitem(last=False)[1][0].close()
     while len(_open) > KEEP_FILES:

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from tsattn.recordings.privacy import label
-from tsattn.recordings.readers import hdf5
+from tsattn.recordings.readers import hdf5, version
 
 COMPRESSED = 15
 DENSEST = 1032  # numbers of one byte that deflate can pack into a byte, at most
 BROKEN = (OSError, ValueError, TypeError, KeyError, IndexError, EOFError, struct.error, zlib.error, NotImplementedError)
 
-_last: tuple[tuple[str, str], Any] | None = None  # one variable of one version 5 file in each process
+_last: tuple[tuple[Any, ...], Any] | None = None  # one variable of one version 5 file in each process
 
 
 def shape(path: Path, name: str) -> tuple[int, ...]:
@@ -96,9 +96,10 @@ def stretch(path: Path, name: str, axis: int, start: int, stop: int) -> np.ndarr
         values = hdf5.kept_open(path, name)
         with hdf5.damage_told(path):
             return values[start:stop].T if axis == 1 else values[:, start:stop]
-    if _last is None or _last[0] != (str(path), name):
+    key = (str(path), name, version(path))
+    if _last is None or _last[0] != key:
         _last = None  # frees the one before the next is loaded
-        _last = ((str(path), name), load(path, name))
+        _last = (key, load(path, name))
     return _last[1][:, start:stop] if axis == 1 else _last[1][start:stop].T
 
 

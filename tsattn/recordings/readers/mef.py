@@ -24,13 +24,13 @@ from tsattn.recordings.readers import Reading, recording_id
 from tsattn.recordings.readers.annotations import to_events
 from tsattn.recordings.readers.channel_names import guess_types
 from tsattn.recordings.readers.event_times import fit_events
-from tsattn.recordings.readers.stretches import Stretch, common_gaps
+from tsattn.recordings.readers.stretches import Stretch, common_gaps, in_seconds
 from tsattn.recordings.recording import Note, Recording, make_channels
 from tsattn.recordings.units import factor, volts
 
 NAME = "MEF3"
 PASSWORD = "TSATTN_MEF_PASSWORD"  # of level 2; an environment variable leaves no trace in stores and logs
-JITTER = 2  # samples by which the stated time of a block may differ from the count and still follow the one before
+JITTER = 2  # samples by which the stated time of a block with the flag "discontinuity" may still follow the one before
 
 
 def recognises(path: Path) -> bool:
@@ -146,11 +146,9 @@ def _open(path: Path, reading: Reading) -> Recording:
             Note("warning", f"The blocks' times and their count of samples differ by up to {apart:.3g} samples.")
         )
     duration = max((s[-1].begin + s[-1].n) / sfreq for s, sfreq in zip(stretches, rates, strict=True))
-    gaps, own = common_gaps(stretches, rates, duration)
-    if gaps:
-        notes.append(Note("info", f"{len(gaps)} gaps of {sum(b - a for a, b in gaps):g} s in all: read as NaN."))
-    if own:
-        notes.append(Note("warning", "Channels lack stretches that others have: read as NaN there."))
+    recorded = [in_seconds(found, sfreq) for found, sfreq in zip(stretches, rates, strict=True)]
+    gaps, told = common_gaps(recorded, rates, duration)
+    notes += told
     units, factors = _units(info, reading, notes)
     events, said = _events(session, [channel["name"] for channel in info], begin, duration, reading)
     patient = _patient(session)
@@ -193,7 +191,7 @@ def _stretches(toc: np.ndarray, sfreq: float, begin: int, who: str) -> tuple[tup
     first, worst = 0, 0.0
     for flag, n, at in zip(toc[0].tolist(), toc[1].tolist(), stated.tolist(), strict=True):
         end = found[-1].begin + found[-1].n if found else 0
-        if found and (abs(at - end) <= JITTER or (not flag and 0 <= at - end < 0.5 * sfreq)):
+        if found and (abs(at - end) <= (JITTER if flag else 0.5 * sfreq)):
             worst = max(worst, abs(at - end))
             found[-1] = Stretch(found[-1].begin, found[-1].first, found[-1].n + n)
         elif found and at < end:

@@ -18,7 +18,8 @@ from jaxtyping import Float
 from tsattn.recordings.privacy import label, pseudonym
 from tsattn.recordings.readers import Reading, recording_id
 from tsattn.recordings.readers.channel_names import settle_types, unique
-from tsattn.recordings.readers.clock import Clock, follow
+from tsattn.recordings.readers.clock import LONGEST_GAP, Clock, follow
+from tsattn.recordings.readers.stretches import common_gaps
 from tsattn.recordings.recording import Note, Recording, make_channels
 from tsattn.recordings.units import factor
 
@@ -27,6 +28,7 @@ HEADER = 16384
 RECORD = np.dtype([("time", "<u8"), ("channel", "<u4"), ("sfreq", "<u4"), ("valid", "<u4"), ("samples", "<i2", 512)])
 FIRST = b"######## Neuralynx"
 AT_ONCE = 4096  # records
+DRIFT = 0.01  # s; a larger one is told
 
 
 class Channel(NamedTuple):
@@ -103,11 +105,15 @@ def read(path: Path, reading: Reading) -> list[Recording]:
     if path.is_dir() and any(path.glob("*.[nN][eE][vV]")):
         notes.append(Note("warning", "Events in .nev files are not read."))
     begin = min(channel.begin for channel in channels)
-    ends = [(channel.begin - begin) * 1e-6 + channel.clock.duration for channel in channels]
-    if max(ends) > 366 * 86400:
+    recorded = [_recorded(channel, begin) for channel in channels]
+    duration = max(spans[-1][1] for spans in recorded)
+    if duration > LONGEST_GAP:
         raise ValueError(
-            f"{label(path)}: the files' times lie {max(ends) / 86400:.0f} days apart, expected one recording."
+            f"{label(path)}: the files' times lie {duration / 86400:.0f} days apart, expected one recording."
         )
+    rates = [channel.sfreq for channel in channels]
+    gaps, lost = common_gaps(recorded, rates, duration)
+    notes += lost
     if reading.subject is None:
         notes.append(
             Note(
@@ -119,14 +125,21 @@ def read(path: Path, reading: Reading) -> list[Recording]:
         NcsSource(tuple(channels), begin),
         recording_id(path),
         reading.subject or pseudonym(os.path.abspath(path), "sub"),
-        make_channels(names, [channel.sfreq for channel in channels], types, unit="V"),
-        max(ends),
-        gaps=_common_gaps(channels, begin, max(ends)),
+        make_channels(names, rates, types, unit="V"),
+        duration,
+        gaps=gaps,
         notes=tuple(dict.fromkeys(notes)),
         files=used,
         about={"reader": NAME},
     )
     return [recording]
+
+
+def _recorded(channel: Channel, begin: int) -> list[tuple[float, float]]:
+    """Return begin and end in seconds of a channel's stretches on the recording's clock."""
+    late = (channel.begin - begin) * 1e-6
+    clock = channel.clock
+    return [(late + onset, late + onset + length) for onset, length in zip(clock.onsets, clock.lengths, strict=True)]
 
 
 def _is_ncs(path: Path) -> bool:
@@ -157,19 +170,19 @@ def _channel(path: Path, reading: Reading) -> tuple[Channel, list[Note]]:
     if (valid > 512).any():
         raise ValueError(f"{called}: a record says that it holds {valid.max()} samples, expected at most 512.")
     seconds = (times - times[0]) * 1e-6
-    begins, lengths, firsts = [], [], []
+    begins, lengths, firsts, drift = [], [], [], 0.0
     jumps = np.abs(np.diff(seconds) - valid[:-1] / sfreq) > 1.5 / sfreq
     edges = [0, *(np.flatnonzero(jumps | (valid[:-1] < 512)) + 1).tolist(), records]
     for low, high in itertools.pairwise(edges):
         begins.append(float(seconds[low]))
         lengths.append(float(valid[low:high].sum() / sfreq))
         firsts.append(low)
+        drift = max(drift, abs(float(seconds[high - 1] - seconds[low] - valid[low : high - 1].sum() / sfreq)))
     try:
         follow(begins, lengths, 1.5 / sfreq, "stretch")
     except ValueError as problem:
         raise ValueError(f"{called}: {problem}") from None
-    drift = float(np.abs(np.diff(seconds) - valid[:-1] / sfreq)[~jumps].sum()) if records > 1 else 0.0
-    if drift > 1:
+    if drift > DRIFT:
         notes.append(
             Note("warning", f"The times of the records drift by up to {drift:.3g} s from the count of samples.")
         )
@@ -196,19 +209,3 @@ def _entry(text: str, name: str) -> float:
         return float(found.group(1)) if found else float("nan")
     except ValueError:
         return float("nan")
-
-
-def _common_gaps(channels: Sequence[Channel], begin: int, end: float) -> tuple[tuple[float, float], ...]:
-    """Return what no channel recorded."""
-    spans = sorted(
-        ((channel.begin - begin) * 1e-6 + onset, (channel.begin - begin) * 1e-6 + onset + length)
-        for channel in channels
-        for onset, length in zip(channel.clock.onsets, channel.clock.lengths, strict=True)
-    )
-    gaps, reached = [], 0.0
-    shortest = 1.5 / max(channel.sfreq for channel in channels)
-    for low, high in spans:
-        if low > reached + shortest:
-            gaps.append((reached, low))
-        reached = max(reached, high)
-    return tuple(gaps)

@@ -25,7 +25,7 @@ from tsattn.recordings.readers import Reading, hdf5, recording_id
 from tsattn.recordings.readers.annotations import to_events
 from tsattn.recordings.readers.event_times import fit_events
 from tsattn.recordings.readers.nwb_electrodes import electrodes
-from tsattn.recordings.readers.stretches import Stretch, common_gaps
+from tsattn.recordings.readers.stretches import Stretch, common_gaps, in_seconds
 from tsattn.recordings.recording import Note, Recording
 from tsattn.recordings.units import factor
 
@@ -145,9 +145,8 @@ def _recording(path: Path, series: Any, content: Any, who: str, reading: Reading
     hdf5.need_written(data, f"{who}, a series,")
     sfreq, stretches, begin, notes = _clock(series, data.shape[0], who)
     duration = (stretches[-1].begin + stretches[-1].n) / sfreq
-    gaps, _ = common_gaps([stretches], [sfreq], duration)
-    if gaps:
-        notes.append(Note("info", f"{len(gaps)} gaps of {sum(b - a for a, b in gaps):g} s in all: read as NaN."))
+    gaps, told = common_gaps([in_seconds(stretches, sfreq)], [sfreq], duration)
+    notes += told
     channels, said = electrodes(series, sfreq, reading)
     factors, offset = _scale(series, n_channels, who, reading)
     if reading.unit is None and float(series.conversion) == 1 and series.channel_conversion is None:

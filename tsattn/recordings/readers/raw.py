@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float
 
 from tsattn.recordings.privacy import label, pseudonym
-from tsattn.recordings.readers import Reading, is_pointer, recording_id
+from tsattn.recordings.readers import Reading, is_pointer, recording_id, version
 from tsattn.recordings.readers.annotations import MACHINE, to_events
 from tsattn.recordings.readers.channel_names import settle_types
 from tsattn.recordings.readers.clock import Clock, union
@@ -85,7 +85,7 @@ class MneSource:
     def read(self, rows: Sequence[int], start: int, stop: int) -> Float[np.ndarray, "channel time"]:
         """Read samples; see `Source.read`."""
         out = np.full((len(rows), stop - start), np.nan, np.float32)
-        raw = _opened(self.path, os.getpid())[0]
+        raw = _opened(self.path, os.getpid(), version(self.path))[0]
         scales = np.array([self.scales[row] for row in rows])[:, None]
         for place, at, length in self.clock.pieces(start, stop, self.sfreq):
             if rows:
@@ -116,13 +116,13 @@ def read(path: Path, reading: Reading) -> list[Recording]:
     """
     called = label(path)
     notes = _whole(path, called, reading)
-    raw, said = _opened(path, os.getpid())
+    raw, said = _opened(path, os.getpid(), version(path))
     notes += said
     sfreq = float(raw.info["sfreq"])
     if raw.n_times == 0 or not raw.ch_names:
         raise ValueError(f"{called} has {len(raw.ch_names)} channels of {raw.n_times} samples, expected at least one.")
     try:
-        clock, drift = read_clock(path, int(raw.n_times), sfreq)
+        clock, drift, unplaced = read_clock(path, int(raw.n_times), sfreq)
     except ValueError as problem:
         raise ValueError(f"{called}: {problem}") from None
     if drift > 0.5:
@@ -136,6 +136,13 @@ def read(path: Path, reading: Reading) -> list[Recording]:
     )
     onset = np.array([_true_time(clock, second) for second in onset])
     events, told = _events(raw, onset, skips, channels["name"].tolist(), reading)
+    joined = unplaced + sum(text.casefold() in MACHINE for text in raw.annotations.description) - sum(skips)
+    if joined:
+        notes += (
+            Note(
+                "warning", f"The file says {joined} times that stretches were joined; how much time is missing is lost."
+            ),
+        )
     notes += told
     events, told = fit_events(events, clock.duration, reading.bad_events, sfreq)
     notes += told
@@ -164,8 +171,8 @@ def read(path: Path, reading: Reading) -> list[Recording]:
 
 
 @functools.lru_cache(maxsize=8)
-def _opened(path: Path, process: int) -> tuple[Any, tuple[Note, ...]]:
-    """Return mne's raw object in this process, and notes for its warnings."""
+def _opened(path: Path, process: int, written: tuple[int, int]) -> tuple[Any, tuple[Note, ...]]:
+    """Return mne's raw object of this process and version of the file, and notes for its warnings."""
     import mne
 
     try:
@@ -253,15 +260,7 @@ def _events(raw: Any, onset: np.ndarray, skips: list[bool], names: list[str], re
     keep = [i for i, skip in enumerate(skips) if not skip]
     marked = [",".join(raw.annotations.ch_names[i]) or "all" for i in keep]
     texts = [str(raw.annotations.description[i]) for i in keep]
-    events, notes = to_events(onset[keep], raw.annotations.duration[keep], texts, reading, names, marked)
-    joined = sum(text.casefold() in MACHINE for text in texts)
-    if joined:
-        notes += (
-            Note(
-                "warning", f"The file says {joined} times that stretches were joined; how much time is missing is lost."
-            ),
-        )
-    return events, notes
+    return to_events(onset[keep], raw.annotations.duration[keep], texts, reading, names, marked)
 
 
 def _true_time(clock: Clock, second: float) -> float:

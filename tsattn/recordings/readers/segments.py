@@ -23,7 +23,7 @@ from jaxtyping import Float
 
 from tsattn.events.table import make_events
 from tsattn.recordings.privacy import label, pseudonym
-from tsattn.recordings.readers import Reading, bonn, matlab
+from tsattn.recordings.readers import Reading, bonn, matlab, version
 from tsattn.recordings.recording import Note, Recording, make_channels
 from tsattn.recordings.units import factor
 
@@ -83,12 +83,13 @@ class SegmentSource:
         for k in range(start // EVERY, min(-(-stop // EVERY), len(self.names))):
             a, b = max(start, k * EVERY), min(stop, k * EVERY + LENGTH)
             if a < b:
-                out[a - start : b - start] = _piece(self.folder / f"{self.names[k]}.mat")[a - k * EVERY : b - k * EVERY]
+                path = self.folder / f"{self.names[k]}.mat"
+                out[a - start : b - start] = _piece(path, version(path))[a - k * EVERY : b - k * EVERY]
         return np.repeat(out[None] * np.float32(self.factor), len(rows), axis=0)
 
 
 @lru_cache(maxsize=8)
-def _piece(path: Path) -> np.ndarray:
+def _piece(path: Path, written: tuple[int, int]) -> np.ndarray:
     values = matlab.load(path, "data")
     if values.size != LENGTH:
         raise ValueError(f"{label(path)} holds {values.shape} values, expected 1 x {LENGTH} (3 s at 5000 Hz).")
@@ -96,15 +97,24 @@ def _piece(path: Path) -> np.ndarray:
 
 
 def _patients(path: Path, reading: Reading) -> list[Recording]:
-    table = pd.read_csv(path, dtype={"segment_id": str})
+    table = pd.read_csv(path, dtype={"segment_id": str, "patient_id": str})
     missing = {"segment_id", "category_name", "patient_id"} - set(table.columns)
     if missing:
         raise ValueError(f"{label(path)} (segments.csv) lacks the column {sorted(missing)[0]}. Fetch it again.")
+    nobody = int(table["patient_id"].isna().sum())
+    if nobody:
+        raise ValueError(
+            f"{label(path)} (segments.csv): {nobody} of {len(table)} segments have no patient_id. Fetch it again, or "
+            "take their rows out of the table."
+        )
     _refuse_absent(path, table["segment_id"])
     table["reviewer"] = _codes(table, "reviewer_id")
     table["row"] = range(len(table))
     data_set = {"DATASET_MAYO": "mayo", "DATASET_FNUSA": "fnusa"}.get(path.absolute().parent.name.upper(), "segments")
-    return [_patient(path, data_set, str(patient), rows, reading) for patient, rows in table.groupby("patient_id")]
+    return [
+        _patient(path, data_set, str(patient), rows, reading)
+        for patient, rows in table.groupby("patient_id", sort=False)
+    ]
 
 
 def _refuse_absent(path: Path, names: pd.Series) -> None:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tsattn.recordings.recording import Note
+
 
 @dataclass(frozen=True)
 class Stretch:
@@ -13,29 +15,32 @@ class Stretch:
     n: int
 
 
+def in_seconds(stretches: Sequence[Stretch], sfreq: float) -> list[tuple[float, float]]:
+    """Return begin and end of each stretch in seconds."""
+    return [(one.begin / sfreq, (one.begin + one.n) / sfreq) for one in stretches]
+
+
 def common_gaps(
-    stretches: Sequence[Sequence[Stretch]], rates: Sequence[float], duration: float
-) -> tuple[tuple[tuple[float, float], ...], bool]:
-    """Return where no channel was recorded, and whether some channel has a gap of its own besides.
+    recorded: Sequence[Sequence[tuple[float, float]]], rates: Sequence[float], duration: float
+) -> tuple[tuple[tuple[float, float], ...], tuple[Note, ...]]:
+    """Return where no channel was recorded, and what to say of it.
 
     Args:
-        stretches: Of each channel, sorted.
+        recorded: Begin and end in seconds of what was recorded, of each channel.
         rates: Of each channel, Hz.
         duration: Of the recording, seconds.
 
     Returns:
         `(begin, end)` in seconds, sorted.
     """
-    spans = [
-        [(s.begin / sfreq, (s.begin + s.n) / sfreq) for s in found]
-        for found, sfreq in zip(stretches, rates, strict=True)
-    ]
     tolerance = 1 / min(rates)
     gaps, at = [], 0.0
-    for a, b in sorted({span for found in spans for span in found}):
-        if a > at + tolerance / 2:
-            gaps.append((at, a))
-        at = max(at, b)
-    observed = duration - sum(b - a for a, b in gaps)
-    own = any(abs(sum(b - a for a, b in found) - observed) > tolerance for found in spans)
-    return tuple(gaps), own
+    for begin, end in sorted({span for spans in recorded for span in spans}):
+        if begin > at + tolerance / 2:
+            gaps.append((at, begin))
+        at = max(at, end)
+    lost = sum(end - begin for begin, end in gaps)
+    notes = [Note("info", f"{len(gaps)} gaps of {lost:g} s in all: read as NaN.")] if gaps else []
+    if any(abs(sum(end - begin for begin, end in spans) - (duration - lost)) > tolerance for spans in recorded):
+        notes.append(Note("warning", "Channels lack stretches that others have: read as NaN there."))
+    return tuple(gaps), tuple(notes)
