@@ -7,8 +7,10 @@ import pytest
 from support import SHARED
 
 from tsattn.events.table import make_events
-from tsattn.recordings.checks import RULES, check, find_bads, mark_bads, spans
+from tsattn.recordings.checks import RULES, check, event_notes, find_bads, mark_bads
+from tsattn.recordings.measures import spans
 from tsattn.recordings.recording import Recording, from_array, make_channels
+from tsattn.recordings.units import check_silent
 
 SFREQ = 256.0
 
@@ -118,6 +120,17 @@ def test_a_wrong_unit_is_said_with_the_one_to_pass(factor: float, unit: str):
     assert find_bads(from_array(brainlike() * factor, SFREQ)) == {}  # all channels alike: no channel is to blame
 
 
+def test_volts_that_do_not_say_so_are_refused_wherever_gaps_lie():
+    x = brainlike(3, 100) * 1e-6
+    for middle in (25, 50, 75):  # where a look at three places would look
+        x[:, round((middle - 8) * SFREQ) : round((middle + 8) * SFREQ)] = np.nan
+    table = make_channels(["A1", "A2", "A3"], SFREQ, unit="")
+    with pytest.raises(ValueError, match=r"3 channels do not state their unit\. The values look like volts"):
+        check_silent(from_array(x, SFREQ, channels=table), "a file")
+    flat = check_silent(from_array(np.zeros((3, 2560)), SFREQ, channels=table), "a file")
+    assert "nothing confirms" in flat.notes[0].text
+
+
 def test_only_channels_of_the_brains_signal_are_suggested():
     x = brainlike(4)
     x[2:] = 0
@@ -221,6 +234,13 @@ def test_events_that_the_recording_cannot_hold_are_counted():
         "1 of 5 events have no onset or duration",
     ):
         assert sentence in told
+
+
+def test_an_event_is_in_a_gap_only_if_one_gap_holds_all_of_it():
+    gaps = ((10.0, 20.0), (20.5, 30.0), (40.0, 50.0))
+    events = make_events([5.0, 10.0, 12.0, 19.0, 20.2, 25.0, 45.0, 49.0], [3.0, 10.0, 2.0, 3.0, 0.0, 5.0, 1.0, 2.0])
+    recording = replace(from_array(brainlike(2, 60), SFREQ, events=events), gaps=gaps)
+    assert [note.text for note in event_notes(recording)] == ["4 of 8 events lie wholly in a gap."]
 
 
 def test_a_clock_that_promises_more_than_the_source_holds_is_an_error():

@@ -1,5 +1,7 @@
 """From recordings and a split to batches: values, masks, names, orders, processes."""
 
+from dataclasses import replace
+
 import lightning
 import numpy as np
 import pytest
@@ -108,7 +110,8 @@ def test_training_windows_come_once_each_in_an_order_of_seed_and_epoch():
     assert sorted(order(0, 0, shuffle="local", block_seconds=20.0)) == every
 
 
-def test_local_shuffling_reads_each_stretch_once_an_epoch():
+def counting() -> tuple[list[Recording], list[tuple[int, int, int]]]:
+    """The recordings, and a list to which each reading adds its source, first sample and end."""
     read = []
 
     class Counting:
@@ -119,9 +122,11 @@ def test_local_shuffling_reads_each_stretch_once_an_epoch():
             read.append((id(self.source), start, stop))
             return self.source.read(rows, start, stop)
 
-    from dataclasses import replace
+    return [replace(item, source=Counting(item.source)) for item in RECORDINGS], read
 
-    recordings = [replace(item, source=Counting(item.source)) for item in RECORDINGS]
+
+def test_local_shuffling_reads_each_stretch_once_an_epoch():
+    recordings, read = counting()
     loader = module(recordings, shuffle="local", block_seconds=10.0, blocks=8).train_dataloader()
     assert len(rows(loader)) == 56 + 116
     assert len(read) == len(set(read)) == 6 + 12
@@ -131,21 +136,11 @@ def test_local_shuffling_reads_each_stretch_once_an_epoch():
 
 
 def test_overlapping_windows_of_a_batch_are_read_once():
-    read = []
-
-    class Counting:
-        def __init__(self, source):
-            self.source = source
-
-        def read(self, rows, start, stop):
-            read.append(stop - start)
-            return self.source.read(rows, start, stop)
-
-    from dataclasses import replace
-
-    recordings = [replace(item, source=Counting(item.source)) for item in RECORDINGS]
+    recordings, read = counting()
     assert len(rows(module(recordings).test_dataloader())) == 56
-    assert sum(read) == 8 * 11 * 64  # eight batches of seven windows: 5 + 6 s each, not 35
+    assert (
+        sum(stop - start for _, start, stop in read) == 8 * 11 * 64
+    )  # eight batches of seven windows: 5 + 6 s each, not 35
 
 
 def test_a_balanced_epoch_has_the_share_asked_for_and_every_seizure_window_once():
@@ -318,12 +313,12 @@ def test_evaluation_makes_every_reading_of_a_window_and_training_one():
 
 
 def test_a_hand_made_split_with_one_signal_on_two_sides_is_refused():
-    twin = from_array(-3 * RECORDINGS[1].source.values[::-1], SFREQ, id="z", subject="other")
-    long = [from_array(np.tile(np.random.default_rng(1).normal(size=(3, 9_600)), 1), SFREQ, id="b")]
-    twin = from_array(-3 * long[0].source.values[::-1].copy(), SFREQ, id="z", subject="other")
+    signal = np.random.default_rng(1).normal(size=(3, 9_600))
+    one = from_array(signal, SFREQ, id="b")
+    twin = from_array(-3 * signal[::-1].copy(), SFREQ, id="z", subject="other")
     spans = Splits((Span("b", 0.0, 150.0, "train"), Span("z", 0.0, 150.0, "test")))
     with pytest.raises(ValueError, match=r"Leak: b .* and z"):
-        module([*long, twin], spans).prepare()
+        module([one, twin], spans).prepare()
 
 
 def test_parts_that_are_closer_than_a_window_are_refused():
@@ -349,7 +344,11 @@ def test_a_balance_without_seizures_and_a_fit_without_windows_are_refused():
 
 @pytest.mark.parametrize(
     ("knobs", "message"),
-    [({"batch_size": 0}, "batch_size is 0"), ({"balance": 1.0}, "balance is 1"), ({"windows_per_epoch": 0}, "is 0")],
+    [
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"balance": 1.0}, "balance is 1"),
+        ({"windows_per_epoch": 0}, "is 0"),
+    ],
 )
 def test_senseless_knobs_are_refused(knobs, message):
     with pytest.raises(ValueError, match=message):
@@ -371,6 +370,8 @@ def test_folds_are_chosen_by_number():
     made = split([item], "seizure", folds=3, embargo_seconds=10.0)
     with pytest.raises(ValueError, match="3 folds: choose one"):
         module([item], made).prepare()
+    with pytest.raises(ValueError, match="3 folds: choose one"):
+        module([item], Splits(made.spans)).prepare()  # written by hand: nothing says that it has folds
     seen = [module([item], made, fold=k).windows("test").positive.sum() for k in range(3)]
     assert all(count > 0 for count in seen)
 

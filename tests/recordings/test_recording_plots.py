@@ -89,6 +89,18 @@ def test_events_gaps_bad_channels_and_the_scale_are_drawn_and_told():
     assert colours == [BAD, GOOD, BAD, GOOD, GOOD, GOOD]
 
 
+def test_an_event_is_shaded_from_its_onset_to_its_end_and_in_its_channels_rows():
+    events = make_events([5.0, 40.0, 58.0], [10.0, 5.0, 9.0], "sz", channels=["all", "C2,C5", "all"])
+    axes = plot_recording(noise(events=events), 8.0, 60.0).axes[0]
+    seen = []
+    for one in axes.collections:
+        if to_hex(one.get_facecolor()[0] if len(one.get_facecolor()) else "w") == "#f08c00":
+            for path in one.get_paths():
+                (left, low), (right, high) = path.vertices.min(0), path.vertices.max(0)
+                seen.append((round(left, 6), round(right, 6), low, high))
+    assert sorted(seen) == [(8, 15, 0, 1), (40, 45, 0, 1), (40, 45, 0.5, 1.5), (40, 45, 3.5, 4.5), (58, 60, 0, 1)]
+
+
 def test_few_samples_are_drawn_as_lines_and_the_bar_is_true_to_scale():
     recording = from_array(np.sin(np.arange(500) / 10)[None] * 100 + 3000, 100.0)
     axes = plot_recording(recording).axes[0]

@@ -272,7 +272,7 @@ def test_coloured_noise_has_its_slope_and_unit_spread(exponent: float):
     ("wrong", "told"),
     [
         (dict(duration=5.0), "5 s at 512 Hz were asked for, expected at least 10 s"),
-        (dict(sfreq=50.0), "600 s at 50 Hz"),
+        (dict(sfreq=100.0), "600 s at 100 Hz were asked for, expected at least 10 s at more than 100 Hz"),
         (dict(duration=float("nan")), "nan s"),
         (dict(channels=0), "0 channels were asked for at level 'easy', expected at least 1"),
         (dict(channels=4, level="hard"), "expected at least 8"),

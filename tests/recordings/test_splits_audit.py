@@ -1,5 +1,6 @@
 """No window of two parts shares time or signal, however the split was made; and leaks made by hand are refused."""
 
+import itertools
 import json
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -171,6 +172,40 @@ def test_by_time_recordings_follow_their_clocks_and_lacking_them_is_said():
     assert "order of ids" in " ".join(blind.report["notes"])
 
 
+@pytest.mark.parametrize("by", ["seizure", "time"])
+@pytest.mark.parametrize("pause", [0.0, 60.0])
+def test_an_embargo_lies_between_parts_even_where_one_recording_follows_another(by, pause):
+    """Days of monitoring come as files of an hour, one right after the other."""
+    begun = datetime(2001, 1, 1)
+    hours = [
+        recording(f"h{i}", "s", 1.0, [1800.0], start=begun + timedelta(seconds=i * (3600 + pause))) for i in range(10)
+    ]
+    made = split(hours, by, (0.5, 0.2, 0.3), fingerprints=[nothing()] * 10)
+    clock = [(i * (3600 + pause), span) for i in range(10) for span in made.of(f"h{i}")]
+    for (a, before), (b, after) in itertools.pairwise(clock):
+        assert before.part == after.part or b + after.begin - (a + before.end) >= 125.0 - 1e-3
+    assert sum(row["seizures"] for row in made.report["parts"].values()) == 10
+    spans = hand_made(("h0", 0, 3600, "train"), ("h1", 0, 3600, "test"))
+    with pytest.raises(ValueError, match=rf"are {pause:g} s apart; they were recorded in one subject"):
+        audit(hours, spans, twins=[])
+
+
+def test_by_time_an_embargo_lies_at_a_border_between_recordings_without_clocks():
+    made = split(
+        [recording("a", "s", 5.0), recording("b", "s", 5.0)], "time", (0.5, 0.0, 0.5), fingerprints=[nothing()] * 2
+    )
+    assert [(s.begin, s.end, s.part) for s in made.spans] == [(0.0, 17937.5, "train"), (62.5, 18000.0, "test")]
+
+
+def test_seizures_after_the_recordings_end_are_not_split_and_those_without_an_end_are_refused():
+    item = recording("r", "s", 8.0, [3000.0, 12000.0, 22000.0, 40000.0])
+    made = split([item], "seizure", (0.5, 0.25, 0.25), fingerprints=[nothing()])
+    assert {part: row["seizures"] for part, row in made.report["parts"].items()} == {"train": 1, "val": 1, "test": 1}
+    item.events.loc[1, "duration"] = np.nan
+    with pytest.raises(ValueError, match="r, seizures: Event row 1 has no finite duration"):
+        split([item], "seizure", fingerprints=[nothing()])
+
+
 def test_the_same_seed_gives_the_same_split_and_another_one_another():
     recordings = some(np.random.default_rng(3), 10, False)
     prints = [nothing()] * len(recordings)
@@ -211,7 +246,7 @@ def test_two_recorders_on_one_person_at_one_time_are_refused():
     a = recording("a", "s", 1.0, start=datetime(2001, 1, 1))
     b = recording("b", "s", 1.0, start=datetime(2001, 1, 1, 0, 30))
     spans = hand_made(("a", 0, 3600, "train"), ("b", 0, 3600, "test"))
-    with pytest.raises(ValueError, match=r"share time; they were recorded at the same time"):
+    with pytest.raises(ValueError, match=r"share time; they were recorded in one subject"):
         audit([a, b], spans, twins=[])
     assert audit([replace(a, subject="t"), b], spans, twins=[])  # two people may
 
@@ -240,6 +275,7 @@ def test_a_subject_under_two_names_is_refused_on_two_sides_even_if_no_second_is(
         ([("x", 0, 10, "train")], "recording x, which is not among the 1"),
         ([("r", 0, 4000, "train")], r"0 to 4000 s, expected one within 0 to 3600 s"),
         ([("r", 10, 10, "train")], "10 to 10 s"),
+        ([("r", 0, 10, "validation")], "a part 'validation', expected train, val, test"),
         ([("r", float("nan"), 10, "train")], "nan to 10 s"),
         ([], "no spans"),
     ],

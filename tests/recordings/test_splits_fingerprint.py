@@ -106,7 +106,7 @@ def test_a_pass_in_blocks_is_the_whole_pass(monkeypatch, original):
 
 
 def test_a_long_recording_keeps_what_its_short_copy_keeps_too(original):
-    thin = original.thin(3)
+    thin = landmarks(ORIGINAL, SFREQ, 0.0, level=3)
     assert 0.08 < len(thin) / len(original) < 0.18
     (twins,) = find_twins([thin, fingerprint(as_recording(ORIGINAL[:, 10_000:]))])
     assert twins.offset == pytest.approx(-10_000 / SFREQ, abs=0.03)

@@ -6,7 +6,7 @@ import pytest
 
 from tsattn.events.table import make_events, no_events
 from tsattn.recordings.recording import Recording, from_array
-from tsattn.recordings.windows.labels import label_windows, nearest, seconds_before
+from tsattn.recordings.windows.labels import label_windows, seconds_before
 from tsattn.recordings.windows.places import Windowing, place_windows, read_window
 
 SFREQ = 64.0
@@ -181,7 +181,14 @@ def test_what_is_no_seizure_is_no_label_and_no_event_is_no_seizure():
     assert not label_windows(make_events([0.0], [100.0], "annotation"), begin, 5, 1.0).any()
     for rule in ("last_segment", "any_segment", "share", "per_segment", "preictal"):
         assert not label_windows(no_events(), begin, 5, 1.0, rule).any()
-    assert np.isnan(nearest(np.array([]), begin)).all()
+
+
+def test_a_seizure_that_does_not_say_when_it_ends_is_refused():
+    """It would be a seizure up to the recording's end; and one that ends before it begins would hide another."""
+    with pytest.raises(ValueError, match="Event row 1 has no finite duration"):
+        label_windows(make_events([1.0, 10.0], [2.0, np.nan]), np.arange(9.0), 5, 1.0)
+    with pytest.raises(ValueError, match=r"a negative duration \(-8 s\)"):
+        label_windows(make_events([10.0, 12.0], [20.0, -8.0]), np.arange(9.0), 5, 1.0)
 
 
 def test_what_two_events_share_counts_once():

@@ -4,14 +4,14 @@ A few stretches are looked at (all of it, if asked), so a day costs seconds; wha
 `measures.py`. Thresholds were set on the real recordings and the simulator that the tests name.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from tsattn.recordings import units
-from tsattn.recordings.measures import MAD_TO_SD, MAINS, PROMINENT, Tally
+from tsattn.recordings.measures import MAD_TO_SD, MAINS, PROMINENT, Tally, spans
 from tsattn.recordings.recording import SIGNAL_TYPES, Note, Recording
 
 BAD_IN_FILE = "called bad by the file"
@@ -25,7 +25,6 @@ RULES = {  # a channel is bad if the measure is at least this
 }
 MAINS_OUTLIER = 10.0  # mains that is as strong in every channel is the room's, and a notch takes it
 COARSE = 4.0  # steps of the values within the spread; fewer are worth a word
-MOST = 4_000_000  # samples in memory at once, over all channels
 FRACTIONS = ("missing", "flat", "clipped", "mains")
 
 
@@ -80,35 +79,6 @@ def check(recording: Recording, stretches: int = 20, seconds: float = 10.0, whol
     bad = table.set_index("name")["status"] == "bad"
     notes += [*clock_notes(recording), *event_notes(recording), *_channel_notes(channels, bad)]
     return Checks(channels, tuple(notes), mains, looked)
-
-
-def spans(
-    recording: Recording, sfreq: float, stretches: int, seconds: float, whole: bool, channels: int
-) -> Iterator[tuple[int, int]]:
-    """Give `(start, stop)` samples of stretches that lie in what was recorded, evenly spread, in order.
-
-    Args:
-        recording: Says where its gaps are.
-        sfreq: Hz.
-        stretches: How many.
-        seconds: Length of each.
-        whole: Give everything, in pieces of that length.
-        channels: How many are read at once.
-    """
-    observed = recording.observed(sfreq)
-    length = max(1, min(round(seconds * sfreq), MOST // max(channels, 1)))
-    total = sum(stop - start for start, stop in observed)
-    if whole or total <= stretches * length:
-        for start, stop in observed:
-            for at in range(start, stop, length):
-                yield at, min(at + length, stop)
-        return
-    before = np.cumsum([0, *(stop - start for start, stop in observed)])
-    for at in np.linspace(0, total - length, stretches).round().astype(int):
-        i = int(np.searchsorted(before, at, side="right")) - 1
-        start, stop = observed[i]
-        begin = min(start + int(at - before[i]), max(start, stop - length))  # rather back than into a gap
-        yield begin, min(begin + length, stop)
 
 
 def find_bads(
@@ -240,9 +210,8 @@ def _group_notes(names: np.ndarray, tally: Tally, chosen: int | None, prominence
 def _channel_notes(channels: pd.DataFrame, bad: pd.Series) -> list[Note]:
     brain = channels[channels["type"].isin(SIGNAL_TYPES)]
     good = brain[~bad.loc[brain.index]]
-    lively = good["spread"][good["spread"] > 0]
     notes = []
-    doubt = units.doubt(float(lively.median()) / MAD_TO_SD) if len(lively) else None
+    doubt = _unit_doubt(good)
     if doubt:
         notes.append(Note("warning", doubt))
     drowned = int((good["mains"] >= RULES["mains"]).sum())
@@ -258,6 +227,16 @@ def _channel_notes(channels: pd.DataFrame, bad: pd.Series) -> list[Note]:
         told = [f"{name} = {row['scale']:.4g} x {row['duplicate_of']}" for name, row in twins.iterrows()]
         notes.append(Note("warning", f"The same signal under two names: {listed(told)}."))
     return notes
+
+
+def unit_doubt(checks: Checks) -> str | None:
+    """Return why a recording's values cannot be microvolts, in a sentence; None if they can."""
+    return _unit_doubt(checks.channels[checks.channels["type"].isin(SIGNAL_TYPES)])
+
+
+def _unit_doubt(channels: pd.DataFrame) -> str | None:
+    lively = channels["spread"][channels["spread"] > 0]
+    return units.doubt(float(lively.median()) / MAD_TO_SD) if len(lively) else None
 
 
 def clock_notes(recording: Recording) -> list[Note]:
@@ -281,15 +260,14 @@ def event_notes(recording: Recording) -> list[Note]:
     if events.empty:
         return []
     onset, end = events["onset"], events["onset"] + events["duration"]
+    before = np.array([(np.inf, -np.inf), *recording.gaps])  # the last gap that begins before an event does, if any
+    place = np.searchsorted(before[1:, 0], onset, side="right")
     wrong = {
         "have no onset or duration": onset.isna() | events["duration"].isna(),
         "have a negative duration": events["duration"] < 0,
         "reach outside of the recording": (onset < 0)
         | (end > recording.duration + 1 / recording.channels["sfreq"].min()),
-        "lie wholly in a gap": pd.Series(
-            [any(a <= x and y <= b for a, b in recording.gaps) for x, y in zip(onset, end, strict=True)],
-            index=events.index,
-        ),
+        "lie wholly in a gap": onset.ge(before[place, 0]) & end.le(before[place, 1]),
     }
     return [
         Note("warning", f"{which.sum()} of {len(events)} events {what}.")

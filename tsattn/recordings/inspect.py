@@ -268,7 +268,7 @@ def _event_rows(events: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _apart(notes: Sequence[Note]) -> tuple[Note, ...]:
-    """Leave out what was said before in the same words (up to the first number: two looks measure a little apart)."""
+    """Leave out what was said before in the same words (up to a colon: two looks measure a little apart)."""
     seen: dict[str, Note] = {}
     for note in notes:
         seen.setdefault(note.text.partition(":")[0], note)

@@ -4,17 +4,50 @@ Per channel: flat, clipped and missing time, spread, offset, smallest step of th
 channels carry one signal. What is done about it stands in `checks.py`. scipy's Welch spectrum, the rest our own.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+
+from tsattn.recordings.recording import Recording
 
 MAINS = (50.0, 60.0)  # Hz
 HARMONICS = 5
 PROMINENT = 4.0  # power density at the mains over its neighbourhood, 6 dB: chance does not do that in 3 s
 MAD_TO_SD = 1.4826  # of a normal distribution
 FLOAT_NOISE = 1e-7  # relative; smaller differences are rounding of float32
+MOST = 4_000_000  # samples in memory at once, over all channels
 PAUSED = 0.9  # share of channels that are flat together before we call it a pause of the whole recording
+
+
+def spans(
+    recording: Recording, sfreq: float, stretches: int, seconds: float, whole: bool, channels: int
+) -> Iterator[tuple[int, int]]:
+    """Give `(start, stop)` samples of stretches that lie in what was recorded, evenly spread, in order.
+
+    Args:
+        recording: Says where its gaps are.
+        sfreq: Hz.
+        stretches: How many.
+        seconds: Length of each.
+        whole: Give everything, in pieces of that length.
+        channels: How many are read at once.
+    """
+    observed = recording.observed(sfreq)
+    length = max(1, min(round(seconds * sfreq), MOST // max(channels, 1)))
+    total = sum(stop - start for start, stop in observed)
+    if whole or total <= stretches * length:
+        for start, stop in observed:
+            for at in range(start, stop, length):
+                yield at, min(at + length, stop)
+        return
+    before = np.cumsum([0, *(stop - start for start, stop in observed)])
+    for at in np.linspace(0, total - length, stretches).round().astype(int):
+        i = int(np.searchsorted(before, at, side="right")) - 1
+        start, stop = observed[i]
+        begin = min(start + int(at - before[i]), max(start, stop - length))  # rather back than into a gap
+        yield begin, min(begin + length, stop)
 
 
 @dataclass

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import lightning
 import numpy as np
@@ -30,6 +30,8 @@ from tsattn.recordings.windows.table import Labelling, WindowTable, tabulate
 log = logging.getLogger(__name__)
 
 Part = Literal["train", "val", "test"]
+Bads = Literal["drop", "keep"]
+Shuffle = Literal["full", "local"]
 
 
 class RecordingDataModule(lightning.LightningDataModule):
@@ -83,7 +85,7 @@ class RecordingDataModule(lightning.LightningDataModule):
         label_share: float = 0.5,
         label_horizon: float = 1800.0,
         gaps: Gaps = "drop",
-        bads: Literal["drop", "keep"] = "drop",
+        bads: Bads = "drop",
         max_channels: int | None = None,
         more_channels: MoreChannels = "raise",
         batch_size: int = 8,
@@ -91,7 +93,7 @@ class RecordingDataModule(lightning.LightningDataModule):
         balance: float | None = None,
         windows_per_epoch: int | None = None,
         near_seconds: float | None = None,
-        shuffle: Literal["full", "local"] = "full",
+        shuffle: Shuffle = "full",
         block_seconds: float = 600.0,
         blocks: int = 16,
         workers: int = 0,
@@ -105,6 +107,14 @@ class RecordingDataModule(lightning.LightningDataModule):
         for name, number in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size), ("blocks", blocks)):
             if number is not None and number < 1:
                 raise ValueError(f"{name} is {number}, expected at least 1.")
+        for name, word, words in (
+            ("label", label, get_args(Rule)),
+            ("bads", bads, get_args(Bads)),
+            ("more_channels", more_channels, get_args(MoreChannels)),
+            ("shuffle", shuffle, get_args(Shuffle)),
+        ):
+            if word not in words:
+                raise ValueError(f"{name} is {word!r}, expected one of {', '.join(words)}.")
         if balance is not None and not 0 < balance < 1:
             raise ValueError(f"balance is {balance:g}, expected between 0 and 1: the share of windows with a seizure.")
         if windows_per_epoch is not None and windows_per_epoch < 1:
@@ -200,8 +210,8 @@ class RecordingDataModule(lightning.LightningDataModule):
             twins = same_signal(recordings)
         if self.fold is not None:
             splits = splits.fold(self.fold)
-        elif splits.made.get("folds") and "fold" not in splits.made:
-            raise ValueError(f"The split has {splits.made['folds']} folds: choose one by fold=0, 1, ...")
+        elif folds := [part for part in splits.parts if part.startswith("fold")]:
+            raise ValueError(f"The split has {len(folds)} folds: choose one by fold=0, 1, ...")
         return audit(recordings, splits, self.windowing.window_seconds, twins)
 
     @property

@@ -71,7 +71,7 @@ def plot_recording(
     start, stop = round(begin * sfreq), min(round(end * sfreq), shown.n_samples)
     if stop <= start:
         raise ValueError(f"{begin:g} to {end:g} s holds no sample at {sfreq:g} Hz.")
-    figure, axes, rows = _canvas(len(shown.names))
+    figure, axes = _canvas(len(shown.names))
     bad = set(bads) | set(shown.channels["name"][shown.channels["status"] == "bad"])
     colours = [BAD if name in bad else GOOD for name in shown.names]
     if stop - start <= 2 * pixels:
@@ -90,7 +90,7 @@ def plot_recording(
         _draw_ranges(axes, times, low, high, row, colours)
     largest = max(np.nanmax(high, initial=0), -np.nanmin(low, initial=0))
     cut = f", cut at ±{float(f'{CUT * row:.2g}'):g} µV" if largest > CUT * row else ""
-    legend = _draw_events(axes, shown, begin, end, rows)
+    legend = _draw_events(axes, shown, begin, end)
     legend |= _draw_gaps(axes, shown.gaps, begin, end)
     if bad & set(shown.names):
         legend |= {"bad channel": _patch(facecolor=BAD)}
@@ -127,9 +127,7 @@ def plot_store_overview(recordings: Sequence[Recording], *, out: str | Path | No
             axes.barh(y, (end - begin) / unit, left=begin / unit, height=0.62, **GAP)
             legend["gap"] = _patch(**GAP)
         for _, event in one.events[is_seizure(one.events["event_type"])].iterrows():
-            wide = max(
-                event["duration"], longest / 500
-            )  # a seizure is seconds in days: never thinner than it can be seen
+            wide = max(event["duration"], longest / 500)  # seconds in days: never thinner than can be seen
             axes.barh(y, wide / unit, left=event["onset"] / unit, height=0.86, color=SEIZURE_COLOUR, linewidth=0)
             legend["seizure"] = _patch(facecolor=SEIZURE_COLOUR)
         about = f"{len(one.names)} ch, {'/'.join(f'{rate:g}' for rate in one.channels['sfreq'].unique())} Hz"
@@ -175,7 +173,7 @@ def _choose(recording: Recording, channels: Sequence[str] | None, most: int) -> 
     return shown, f"{len(shown.names)} of {total} channels, evenly spread over the list"
 
 
-def _canvas(rows: int) -> tuple["Figure", "Axes", int]:
+def _canvas(rows: int) -> tuple["Figure", "Axes"]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, min(14.0, max(3.2, 1.9 + 0.24 * rows))), layout="constrained")
@@ -183,7 +181,7 @@ def _canvas(rows: int) -> tuple["Figure", "Axes", int]:
     axes.set_ylim(rows - 0.3, -0.7)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
-    return figure, axes, rows
+    return figure, axes
 
 
 def _median(x: Float[np.ndarray, "channel time"]) -> Float[np.ndarray, "channel 1"]:
@@ -219,37 +217,42 @@ def _draw_ranges(
         axes.fill_between(times, top, bottom, color=colour, linewidth=0.35, zorder=3, alpha=0.9)
 
 
-def _draw_events(axes: "Axes", recording: Recording, begin: float, end: float, rows: int) -> dict[str, Any]:
+def _draw_events(axes: "Axes", recording: Recording, begin: float, end: float) -> dict[str, Any]:
     """Shade events; the rows of channels that an event names are shaded once more."""
     events = recording.events
-    kinds = list(dict.fromkeys(sorted(events["event_type"], key=lambda kind: not is_seizure([kind])[0])))
+    kinds = sorted(events["event_type"].unique(), key=lambda kind: not is_seizure([kind])[0])
     others = [kind for kind in kinds if not is_seizure([kind])[0]]
     colours = dict.fromkeys(kinds, SEIZURE_COLOUR)
     colours |= {kind: OTHER_COLOURS[min(i, len(OTHER_COLOURS) - 1)] for i, kind in enumerate(others)}
     legend: dict[str, Any] = {}
     place = {name: i for i, name in enumerate(recording.names)}
-    for _, event in events.iterrows():
-        first, last = event["onset"], event["onset"] + max(event["duration"], 0.0)
-        if not (first <= end and last >= begin):  # NaN is outside, too
+    last = events["onset"] + events["duration"].clip(lower=0)
+    inside = (events["onset"] <= end) & (last >= begin)  # NaN is outside, too
+    height = axes.get_xaxis_transform()
+    for kind in kinds:  # one artist for all events of a type: there may be a hundred thousand
+        alike, colour = inside & (events["event_type"] == kind), colours[kind]
+        if not alike.any():
             continue
-        colour = colours[event["event_type"]]
-        if last > first:
-            axes.axvspan(max(first, begin), min(last, end), color=colour, alpha=0.22, linewidth=0, zorder=0)
-        axes.axvline(np.clip(first, begin, end), color=colour, linewidth=1.0, alpha=0.9, zorder=1)
-        for name in event["channels"].split(","):
-            if name in place and last > first:
-                axes.fill_between([max(first, begin), min(last, end)], place[name] - 0.5, place[name] + 0.5,
-                                  color=colour, alpha=0.3, linewidth=0, zorder=1)  # fmt: skip
-        legend[event["event_type"]] = _patch(facecolor=colour, alpha=0.5)
+        first = events["onset"][alike].clip(begin, end).to_numpy()
+        spans = list(zip(first, last[alike].clip(upper=end) - first, strict=True))  # begin, length
+        axes.broken_barh(spans, (0, 1), facecolor=colour, alpha=0.22, linewidth=0, zorder=0, transform=height)
+        axes.vlines(first, 0, 1, color=colour, linewidth=1.0, alpha=0.9, zorder=1, transform=height)
+        rows: dict[int, list[tuple[float, float]]] = {}
+        for span, names in zip(spans, events["channels"][alike], strict=True):
+            for name in names.split(","):
+                if name in place:
+                    rows.setdefault(place[name], []).append(span)
+        for row, own in rows.items():
+            axes.broken_barh(own, (row - 0.5, 1), facecolor=colour, alpha=0.3, linewidth=0, zorder=1)
+        legend[kind] = _patch(facecolor=colour, alpha=0.5)
     seizures = [kind for kind in legend if is_seizure([kind])[0]]
     told = {f"seizure ({', '.join(seizures)})": legend[seizures[0]]} if seizures else {}
     return told | {kind: patch for kind, patch in legend.items() if kind not in seizures}
 
 
 def _draw_gaps(axes: "Axes", gaps: Sequence[tuple[float, float]], begin: float, end: float) -> dict[str, Any]:
-    shown = [(max(a, begin), min(b, end)) for a, b in gaps if b > begin and a < end]
-    for a, b in shown:
-        axes.axvspan(a, b, zorder=2, **GAP)
+    shown = [(max(a, begin), min(b, end) - max(a, begin)) for a, b in gaps if b > begin and a < end]
+    axes.broken_barh(shown, (0, 1), zorder=2, transform=axes.get_xaxis_transform(), **GAP)
     return {"gap (nothing recorded)": _patch(**GAP)} if shown else {}
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float
 
+from tsattn.recordings.measures import spans
 from tsattn.recordings.recording import SIGNAL_TYPES, Note, Recording
 
 FACTORS = {"nV": 1e-3, "uV": 1.0, "mV": 1e3, "V": 1e6}  # to microvolts
@@ -61,25 +62,22 @@ def spread(values: Float[np.ndarray, "channel time"]) -> float:
 
 
 def sampled_spread(recording: Recording, seconds: float = 4.0, stretches: int = 3, most: int = 32) -> float:
-    """Return the `spread` of a few short stretches of the channels that record the brain.
+    """Return the `spread` of a few short stretches of the channels that record the brain, gaps left out.
 
     Args:
         recording: What to read from.
         seconds: Length of a stretch.
-        stretches: How many, evenly over the recording.
+        stretches: How many, evenly over what was recorded.
         most: How many channels at most, evenly over the table.
     """
-    channels, duration = recording.channels, recording.duration
+    channels = recording.channels
     brain = np.flatnonzero(channels["type"].isin(SIGNAL_TYPES).to_numpy() & (channels["status"] != "bad").to_numpy())
     found = []
     for sfreq in channels["sfreq"].iloc[brain].unique():
         rows = [int(i) for i in brain if channels["sfreq"].iloc[i] == sfreq]
         rows = rows[:: -(-len(rows) // most)]
-        samples = round(duration * sfreq)
-        length = min(samples, max(1, round(seconds * sfreq)))
-        starts = np.unique(np.linspace(0, samples - length, stretches + 2).round().astype(int)[1:-1])
-        parts = [recording.read(int(start), int(start) + length, rows) for start in starts]
-        found += [spread(part) for part in parts]
+        places = list(spans(recording, sfreq, stretches + 2, seconds, False, len(rows)))
+        found += [spread(recording.read(*place, rows)) for place in places[1:-1] or places]  # ends are often odd
     known = [value for value in found if np.isfinite(value)]
     return float(np.median(known)) if known else float("nan")
 
@@ -122,5 +120,6 @@ def check_silent(recording: Recording, called: str) -> Recording:
     problem = doubt(microvolts)
     if problem:
         raise ValueError(f"{called}: {silent} channels {SILENT}. {problem}")
-    told = Note("warning", f"{silent} channels {SILENT}: taken as microvolts (spread {microvolts:.3g} µV).")
-    return replace(recording, notes=(*recording.notes, told))
+    told = f"spread {microvolts:.3g} µV" if np.isfinite(microvolts) else "which nothing confirms: no value varies"
+    note = Note("warning", f"{silent} channels {SILENT}: taken as microvolts ({told}).")
+    return replace(recording, notes=(*recording.notes, note))

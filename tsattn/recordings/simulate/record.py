@@ -21,11 +21,11 @@ from tsattn.recordings.simulate.scene import (
     spread,
     usual_number,
 )
-from tsattn.recordings.simulate.signal import TAIL, measure, run_masses
+from tsattn.recordings.simulate.signal import MAINS, TAIL, measure, run_masses
 from tsattn.recordings.simulate.wendling import STEPS_PER_SECOND
 
 SUBJECT, PLAN, SPREAD, SPIKES, INPUT, NOISE, NUISANCE = range(7)  # streams of random numbers
-SLOWEST = 100.0  # Hz
+SLOWEST = 2 * MAINS  # Hz; at this rate mains would be zero in every sample
 
 
 def simulate_recording(
@@ -64,9 +64,9 @@ def simulate_recording(
     Raises:
         ValueError: If the arguments do not make a recording.
     """
-    if not (duration >= 10 and np.isfinite(duration)) or not (sfreq >= SLOWEST and np.isfinite(sfreq)):
+    if not (duration >= 10 and np.isfinite(duration)) or not (sfreq > SLOWEST and np.isfinite(sfreq)):
         raise ValueError(
-            f"{duration:g} s at {sfreq:g} Hz were asked for, expected at least 10 s at {SLOWEST:g} Hz or more."
+            f"{duration:g} s at {sfreq:g} Hz were asked for, expected at least 10 s at more than {SLOWEST:g} Hz."
         )
     if min(seed, subject, run) < 0:
         raise ValueError(f"seed {seed}, subject {subject}, run {run}: expected none of them below 0.")

@@ -51,11 +51,6 @@ class Fingerprint:
     def __len__(self) -> int:
         return len(self.hash)
 
-    def thin(self, level: int) -> "Fingerprint":
-        """Keep the landmarks that a recording at a higher level would have kept."""
-        keep = _kept(self.hash, level)
-        return Fingerprint(self.hash[keep], self.seconds[keep], self.channel[keep], max(level, self.level))
-
 
 @dataclass(frozen=True)
 class Twins:

@@ -1,11 +1,13 @@
 """Prove that no window of two parts shares time or signal: the audit of a split.
 
-Three ways in which the same seconds stand on both sides: spans of one recording that are too close, two recordings that
-ran at the same time in one person, and one signal under two names (`fingerprint`). Each is an error that says where.
+Three ways in which the same seconds stand on both sides: spans of one recording that are too close, two recordings of
+one person that ran at the same time or right after each other, and one signal under two names (`fingerprint`). Each is
+an error that says where.
 """
 
 import itertools
 import logging
+import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC
 from typing import Any
@@ -21,6 +23,7 @@ from tsattn.recordings.splits.splits import Span, Splits
 log = logging.getLogger(__name__)
 
 TWIN_MARGIN = 20.0  # s that the same signal may go on beyond the landmarks that were found
+PART = re.compile(r"train|val|test|fold\d+")
 
 
 def same_signal(recordings: Sequence[Recording], fingerprints: Sequence[Fingerprint] | None = None) -> list[Twins]:
@@ -39,16 +42,21 @@ def same_signal(recordings: Sequence[Recording], fingerprints: Sequence[Fingerpr
     return find_twins(fingerprints)
 
 
-def simultaneous(recordings: Sequence[Recording]) -> list[Twins]:
-    """Find recordings of one subject that ran at the same time, by their clocks, in the form of twins."""
+def close_in_time(recordings: Sequence[Recording], within: float) -> list[Twins]:
+    """Find recordings of one subject that ran at the same time, or nearly, by their clocks, in the form of twins.
+
+    Args:
+        recordings: All that are split.
+        within: Seconds from the end of one to the start of the next one, below which they are close.
+    """
     found = []
     for j, b in enumerate(recordings):
         for i, a in enumerate(recordings[:j]):
-            offset = clock_offset(a, b)
-            if a.subject != b.subject or offset is None:
+            offset = clock_offset(a, b) if a.subject == b.subject else None
+            if offset is None:
                 continue
             begin, end = max(0.0, offset), min(a.duration, offset + b.duration)
-            if end > begin:
+            if begin - end < within:
                 found.append(Twins(i, j, begin, end, -offset, 0))
     return found
 
@@ -82,7 +90,8 @@ def audit(
         twins: What `same_signal` found; None: every sample is read once to find out.
 
     Raises:
-        ValueError: If a span does not fit its recording, or the same seconds or signal stand in two parts.
+        ValueError: If a span does not fit its recording, a part has another name than train, val, test, fold0, ...,
+            or the same seconds or signal stand in two parts.
     """
     place = {recording.id: i for i, recording in enumerate(recordings)}
     if len(place) < len(recordings):
@@ -94,6 +103,10 @@ def audit(
     for span in splits.spans:
         if span.recording not in place:
             raise ValueError(f"The split has a recording {span.recording}, which is not among the {len(place)} here.")
+        if not PART.fullmatch(span.part):
+            raise ValueError(
+                f"{span.recording}: the split has a part {span.part!r}, expected train, val, test, or fold0, fold1, ..."
+            )
         duration = recordings[place[span.recording]].duration
         if not -1e-6 <= span.begin < span.end <= duration + 1e-3:
             raise ValueError(
@@ -110,12 +123,12 @@ def audit(
             if a.part != b.part:
                 nearest = min(nearest, _apart(a, b, embargo_seconds, "lie in one recording"))
     found = same_signal(recordings) if twins is None else list(twins)
-    for pairs, why in (
-        (simultaneous(recordings), "were recorded at the same time in one subject"),
-        (found, "are the same signal under two names"),
+    for pairs, margin, why in (
+        (close_in_time(recordings, embargo_seconds), np.inf, "were recorded in one subject"),
+        (found, TWIN_MARGIN, "are the same signal under two names"),
     ):
         for twin in pairs:
-            nearest = min(nearest, _check_pair(twin, spans, embargo_seconds, why))
+            nearest = min(nearest, _check_pair(twin, spans, embargo_seconds, margin, why))
     _check_subjects(recordings, spans, found)
     report = {
         "parts": {part: _row(part, recordings, spans) for part in splits.parts},
@@ -166,8 +179,8 @@ def _apart(a: Span, b: Span, least: float, why: str) -> float:
     return distance
 
 
-def _check_pair(twin: Twins, spans: dict[int, list[Span]], least: float, why: str) -> float:
-    low, high = twin.begin - TWIN_MARGIN, twin.end + TWIN_MARGIN
+def _check_pair(twin: Twins, spans: dict[int, list[Span]], least: float, margin: float, why: str) -> float:
+    low, high = twin.begin - margin, twin.end + margin
     nearest = np.inf
     for a in spans[twin.first]:
         for b in spans[twin.second]:

@@ -1,26 +1,28 @@
 """Make a split: by subject, by seizure within each subject, or by time within each subject.
 
-Recordings that share seconds (the same signal under two names, or two recorders on one person) lie on one time axis and
-are cut at the same places; subjects who share a signal are one group. Every split is audited before it is returned.
+Recordings that share seconds (the same signal under two names, or two recorders on one person), or follow each other
+within an embargo, lie on one time axis and are cut at the same places; subjects who share a signal are one group. Every
+split is audited before it is returned.
 """
 
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from tsattn.events.table import seizures
 from tsattn.recordings.recording import Recording
 from tsattn.recordings.splits.fingerprint import Fingerprint, Twins
-from tsattn.recordings.splits.leaks import audit, same_signal, simultaneous
+from tsattn.recordings.splits.leaks import audit, close_in_time, same_signal
 from tsattn.recordings.splits.splits import PARTS, Span, Splits
 from tsattn.recordings.splits.time_axes import Axis, Piece, groups_of, in_time, merged, time_axes, to_spans
 from tsattn.recordings.store import Store, open_store
 
 By = Literal["subject", "seizure", "time"]
-TRIES = 200  # orders of the subjects that are tried for a fair split
+Same = Literal["together", "drop", "raise"]
+DEALS = 20_000  # subjects that are dealt out in search of a fair split, over all orders that are tried
 
 
 def split(
@@ -30,7 +32,7 @@ def split(
     folds: int | None = None,
     seed: int = 0,
     embargo_seconds: float = 125.0,
-    twins: Literal["together", "drop", "raise"] = "together",
+    twins: Same = "together",
     fingerprints: Sequence[Fingerprint] | None = None,
 ) -> Splits:
     """Split recordings into training, validation and test, or into folds.
@@ -55,6 +57,9 @@ def split(
     Raises:
         ValueError: If there are too few subjects, the numbers make no sense, or with "raise" there are twins.
     """
+    for name, word, words in (("by", by, get_args(By)), ("twins", twins, get_args(Same))):
+        if word not in words:
+            raise ValueError(f"{name} is {word!r}, expected one of {', '.join(words)}.")
     listed = as_recordings(recordings)
     shares = _shares(fractions, folds, by)
     if not embargo_seconds >= 0:
@@ -66,25 +71,24 @@ def split(
         raise ValueError(f'{a} and {b} hold the same signal. Remove one, or pass twins="together" or "drop".')
     dropped = _copies(listed, same, notes) if twins == "drop" else set()
     used = [i for i in range(len(listed)) if i not in dropped]
-    shared = [t for t in [*same, *simultaneous(listed)] if t.first in used and t.second in used]
+    shared = [t for t in [*same, *close_in_time(listed, embargo_seconds)] if t.first in used and t.second in used]
     axes = time_axes(listed, used, shared)
     groups = groups_of(listed, axes)
     if by == "subject":
         dealt = _by_subject(groups, shares, seed)
     elif by == "seizure":
         dealt = _by_seizure(groups, shares, seed, embargo_seconds, notes)
-    elif by == "time":
-        dealt = _by_time(listed, groups, shares, embargo_seconds, notes)
     else:
-        raise ValueError(f'by is "{by}", expected "subject", "seizure" or "time".')
+        dealt = _by_time(listed, groups, shares, embargo_seconds, notes)
     spans = to_spans(listed, dealt, embargo_seconds)
     made: dict[str, Any] = {"by": by, "seed": seed, "embargo_seconds": embargo_seconds, "twins": twins}
     made |= {"fractions": list(fractions)} if folds is None else {"folds": folds}
+    place = {recording.id: recording for recording in listed}
+    why = {"subject": ": too few subjects have one", "seizure": ": too few lie far enough apart"}.get(by, "")
     for part in shares:
         inside = [s for s in spans if s.part == part]
-        place = {recording.id: recording for recording in listed}
         if inside and not any(_holds_seizure(place[s.recording], s) for s in inside):
-            notes.append(f"{part} has no seizure: too few {'subjects' if by == 'subject' else 'seizures'} have one.")
+            notes.append(f"{part} has no seizure{why}.")
         if not inside:
             notes.append(f"{part} is empty.")
     return audit(listed, Splits(tuple(spans), made, {"notes": notes}), embargo_seconds, same)
@@ -136,7 +140,7 @@ def _by_subject(groups: list[list[Axis]], shares: dict[str, float], seed: int) -
     need = 10.0 * np.array([{"train": 3, "test": 2}.get(name, 1) for name in shares])  # who goes first where few are
     random = np.random.default_rng(seed)
     best, lowest = np.zeros(len(groups), int), np.inf
-    for _ in range(TRIES):
+    for _ in range(max(10, min(200, DEALS // len(groups)))):
         chosen, have = np.zeros(len(groups), int), np.zeros((len(want), 2))
         order = sorted(random.permutation(len(groups)), key=lambda i: weight[i, 1] == 0)
         for number, i in enumerate(order):
@@ -226,8 +230,10 @@ def _by_time(
         ]
         edges = np.cumsum([0.0, *shares.values()]) * begins[-1]
         edges[1:-1] = [_beside(edge, merged(events, embargo), embargo, begins[-1]) for edge in edges[1:-1]]
+        half = np.full(len(edges), embargo / 2)  # of what is left out at a border, even one between two recordings
+        half[[0, -1]] = 0
         for axis, at in zip(axes, begins, strict=False):
-            for part, low, high in zip(shares, edges, edges[1:], strict=False):
+            for part, low, high in zip(shares, edges + half, (edges - half)[1:], strict=False):
                 begin, end = max(axis.begin, axis.begin + low - at), min(axis.end, axis.begin + high - at)
                 if end > begin:
                     dealt.append((Piece(axis, begin, end, 0), part))

@@ -1,6 +1,6 @@
 """Which stretches of which recordings are for training, validation and test; kept in a JSON file that people can read.
 
-A `Splits` is made by `splitting.split`, by hand, or read from a file. `leaks.audit` proves that no window of two parts
+A `Splits` is made by `split.split`, by hand, or read from a file. `leaks.audit` proves that no window of two parts
 shares time or signal; its report travels in the file, with a digest, so that an edited file is audited again.
 """
 
@@ -73,7 +73,10 @@ class Splits:
         if folds is None or not 0 <= number < folds:
             raise ValueError(f"Fold {number} was asked of {folds or 'no'} folds.")
         if val and folds < 3:
-            raise ValueError(f"{folds} folds leave nothing to train on beside validation and test; pass val=False.")
+            raise ValueError(
+                f"{folds} folds leave nothing to train on beside validation and test: split into 3 or more, or pass "
+                "Splits.fold(..., val=False)."
+            )
         roles = {f"fold{i}": "train" for i in range(folds)} | {f"fold{number}": "test"}
         if val:
             roles[f"fold{(number + 1) % folds}"] = "val"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tsattn.events.table import seizures
+from tsattn.events.table import check_events, seizures
 from tsattn.recordings.recording import Recording
 from tsattn.recordings.splits.fingerprint import Twins
 from tsattn.recordings.splits.leaks import clock_offset
@@ -14,7 +14,7 @@ from tsattn.recordings.splits.splits import Span
 
 @dataclass
 class Axis:
-    """Recordings that share seconds, on one time axis: second t of recording i is t + offset[i].
+    """Recordings that share seconds or nearly do, on one time axis: second t of recording i is t + offset[i].
 
     Attributes:
         offset: By place of the recording.
@@ -40,12 +40,12 @@ class Piece:
 
 
 def time_axes(recordings: list[Recording], used: list[int], shared: list[Twins]) -> list[Axis]:
-    """Lay each recording on an axis; those that share seconds lie on one.
+    """Lay each recording on an axis; those that share seconds, or nearly do, lie on one.
 
     Args:
         recordings: All.
         used: Places of those to lay.
-        shared: Pairs of used ones that share seconds, with their offsets.
+        shared: Pairs of used ones that share seconds or nearly do, with their offsets.
     """
     edges: dict[int, list[tuple[int, float]]] = {i: [] for i in used}
     for twin in sorted(shared, key=lambda twin: twin.begin - twin.end):  # the longest match decides
@@ -67,13 +67,23 @@ def time_axes(recordings: list[Recording], used: list[int], shared: list[Twins])
         events = [
             (onset + axis.offset[j], onset + duration + axis.offset[j])
             for j in axis.offset
-            for onset, duration in seizures(recordings[j].events)[["onset", "duration"]].itertuples(index=False)
+            for onset, duration in _seizures(recordings[j])
         ]
         axis.seizures = merged(sorted(events))
         axis.begin = min(axis.offset.values())
         axis.end = max(recordings[j].duration + offset for j, offset in axis.offset.items())
         axes.append(axis)
     return axes
+
+
+def _seizures(recording: Recording) -> list[tuple[float, float]]:
+    """Onset and duration of what lies in the recording; an error if one has none."""
+    events = seizures(recording.events)
+    try:
+        events = check_events(events, recording.duration, overlapping="keep", outside="clip")
+    except ValueError as error:
+        raise ValueError(f"{recording.id}, seizures: {error}") from error
+    return list(events[["onset", "duration"]].itertuples(index=False, name=None))
 
 
 def merged(spans: list[tuple[float, float]], gap: float = 0.0) -> list[tuple[float, float]]:
@@ -148,5 +158,5 @@ def to_spans(recordings: list[Recording], dealt: list[tuple[Piece, str]], embarg
             for begin, end, part in joined:
                 low, high = max(begin - offset, 0.0), min(end - offset, recordings[i].duration)
                 if high - low > 1e-6:
-                    spans.append(Span(recordings[i].id, round(low, 4), round(high, 4), part))
+                    spans.append(Span(recordings[i].id, round(float(low), 4), round(float(high), 4), part))
     return sorted(spans, key=lambda span: (span.recording, span.begin))

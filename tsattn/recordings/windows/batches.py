@@ -18,8 +18,6 @@ from tsattn.recordings.windows.slots import Slots
 from tsattn.recordings.windows.table import WindowTable, draw, gather_locally
 
 Shuffle = Literal["none", "full", "local"]
-
-
 Columns = tuple[np.ndarray, ...]  # of a batch, without its signal
 
 
@@ -100,7 +98,7 @@ class RecordingLoader:
             reader's remembered stretches are used up before the next ones come.
         seed: Of shuffling and drawing.
         balance: Share of positive windows in an epoch, drawn anew; None: all windows as they are.
-        count: Windows of an epoch; None: all, see `window_table.draw`.
+        count: Windows of an epoch; None: all, see `table.draw`.
         rank: Number of this process.
         world: Number of processes.
         even: True (training): every process gets the same number of windows, the first ones of the epoch's order are

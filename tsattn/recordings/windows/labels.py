@@ -3,16 +3,15 @@
 `last_segment` is MVPFormer's rule (Carzaniga et al., 2026): what happens in the last segment is what is detected.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int8
 
-from tsattn.events.table import seizures
+from tsattn.events.table import check_events, seizures
 
 Rule = Literal["last_segment", "any_segment", "share", "per_segment", "preictal"]
-RULES: tuple[Rule, ...] = ("last_segment", "any_segment", "share", "per_segment", "preictal")
 NO_LABEL = -1
 
 
@@ -47,13 +46,13 @@ def label_windows(
         1, 0, or -1 for no label; `(window, segment)` for "per_segment", else `(window,)`.
 
     Raises:
-        ValueError: If the rule is unknown or its number has no sense.
+        ValueError: If the rule is unknown, its number has no sense, or a seizure has no onset or duration.
     """
     if not 0 < share <= 1:
         raise ValueError(f"share is {share:g}, expected above 0 and at most 1 (of a window, in seizures).")
     if not horizon > 0:
         raise ValueError(f"horizon is {horizon:g} s, expected above 0.")
-    table = seizures(events)
+    table = check_events(seizures(events), overlapping="keep", outside="clip")
     onset = table["onset"].to_numpy(float)
     offset = onset + table["duration"].to_numpy(float)
     end = begin + segments * segment_seconds
@@ -71,7 +70,7 @@ def label_windows(
     if rule == "preictal":
         soon = np.searchsorted(np.sort(onset), end + horizon, "right") > np.searchsorted(np.sort(onset), end, "right")
         return np.where(touches(onset, offset, begin, end), NO_LABEL, soon).astype(np.int8)
-    raise ValueError(f'The label rule is "{rule}", expected one of {", ".join(RULES)}.')
+    raise ValueError(f'The label rule is "{rule}", expected one of {", ".join(get_args(Rule))}.')
 
 
 def touches(
@@ -105,13 +104,3 @@ def seconds_before(
     if len(edges) == 1:
         return np.zeros(np.shape(time))
     return np.interp(time, edges[1:], total[1:])
-
-
-def nearest(values: Float[np.ndarray, " event"], time: Float[np.ndarray, " window"]) -> Float[np.ndarray, " window"]:
-    """Return for each time the value that is nearest to it (of two as near, the earlier one); NaN if there is none."""
-    if not len(values):
-        return np.full(len(time), np.nan)
-    ordered = np.sort(values)
-    after = np.clip(np.searchsorted(ordered, time), 0, len(ordered) - 1)
-    before = np.maximum(after - 1, 0)
-    return np.where(np.abs(ordered[before] - time) <= np.abs(ordered[after] - time), ordered[before], ordered[after])

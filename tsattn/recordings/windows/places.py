@@ -28,7 +28,8 @@ class Windowing:
         stride_seconds: From one window's begin to the next one's.
         gaps: "drop" leaves out windows that touch a gap; "mask" keeps them, and says which segments were recorded.
         min_recorded: With "mask": share of a window that must have been recorded for it to be kept.
-        protocol: "all" windows that fit; "ibm": those of the authors' loader, one window's length too few.
+        protocol: "all" windows that fit; "ibm": those of the authors' loader, one window's length too few, whether
+            they touch gaps or not.
         slowdown: With "ibm": stride / segments near seizures.
         sfreq: With "ibm": rate in Hz to which each window is interpolated, without a filter. Else recordings keep
             their rate: preparation is where they are resampled.

@@ -56,11 +56,6 @@ class WindowTable:
         """Whether a window, or one of its segments, has the label 1."""
         return (self.label.reshape(len(self), -1) == 1).any(1) if len(self) else np.zeros(0, dtype=bool)
 
-    def take(self, rows: np.ndarray) -> "WindowTable":
-        """Return some of the windows."""
-        columns = (self.recording[rows], self.start[rows], self.begin[rows], self.label[rows])
-        return WindowTable(*columns, self.touching_gaps, self.unlabelled)
-
 
 def tabulate(
     recordings: Sequence[Recording],
