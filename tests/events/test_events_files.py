@@ -9,7 +9,7 @@ import pytest
 from support import SHARED
 
 from tsattn.events.files import read_events, write_events
-from tsattn.events.table import make_events, no_events
+from tsattn.events.table import make_events, no_events, seizures
 from tsattn.events.vocabulary import boundary, event_type
 
 IEEG = SHARED / "data" / "ieeg"
@@ -186,7 +186,10 @@ def test_words_of_ones_own_can_mean_a_seizure(tmp_path: Path):
         ("sz-foc-jane", "sz"),
         ("Seizure", "sz"),
         ("seizure1,2", "sz"),
-        ("seizure of Jane", "annotation"),
+        ("seizure of Jane", "sz"),
+        ("EEG seizure", "sz"),
+        ("sz-free", "annotation"),
+        ("Jane, post-ictal", "annotation"),
         ("no seizure", "annotation"),
         ("bckg", "bckg"),
         ("", "annotation"),
@@ -207,6 +210,17 @@ def test_boundaries_are_told_from_other_texts():
     ]
 
 
+def test_a_bare_onset_and_offset_are_a_seizure_only_where_nothing_else_is(tmp_path: Path):
+    path = tmp_path / "x.tsv"
+    head, bare = "onset\tduration\ttrial_type\n", "75.95\t0\tonset\n161.82\t0\toffset\n"
+    path.write_text(head + bare)
+    read = read_events(path)
+    assert read.events[["onset", "duration"]].to_numpy().tolist() == [[75.95, pytest.approx(85.87)]]
+    assert any("do not say what begins and ends" in note for note in read.notes)
+    path.write_text(head + bare + "300\t10\tseizure\n")
+    assert read_events(path).events["event_type"].tolist() == ["annotation", "annotation", "sz"]
+
+
 def test_the_files_of_openneuro_and_of_szcore_are_read():
     if not IEEG.is_dir():
         pytest.skip(f"no {IEEG}: set TSATTN_SHARED to read real sidecars")
@@ -215,6 +229,9 @@ def test_the_files_of_openneuro_and_of_szcore_are_read():
     shipped = IEEG / "ecog_pt01_ictal" / "sub-pt01_events.tsv"
     hfo = next((IEEG / "mne_hfo_bids").rglob("*_events.tsv"))
     assert read_events(hup).events[["onset", "duration"]].to_numpy().tolist() == [[120.0, pytest.approx(197.998)]]
+    (pt01,) = (IEEG / "openneuro_sidecars" / "ds003029").rglob("sub-pt01*run-01_events.tsv")
+    found = seizures(read_events(pt01).events)
+    assert found[["onset", "duration"]].round(2).to_numpy().tolist() == [[75.95, 85.87]]
     assert read_events(umf).events["duration"].tolist() == [pytest.approx(31.000224761904757)]
     assert read_events(shipped).duration == 3.0
     assert read_events(shipped).events["channels"].iloc[0].split(",")[0] == "ATT1"

@@ -48,16 +48,20 @@ def test_the_ibm_protocol_gives_the_windows_of_the_authors_loader(view, recorded
     placed = [place_windows(recording, windowing) for recording in recordings]
     got: dict[str, list[np.ndarray]] = {}
     for patient, (recording, windows) in enumerate(zip(recordings, placed, strict=True)):
+        events = recording.events
+        last = windows.begin + windowing.window_seconds - windowing.last_seconds
         columns = {
             "begin_sec": windows.begin,
             "label": label_windows(
-                recording.events,
+                events,
                 windows.begin,
                 windowing.segments,
                 windowing.segment_seconds,
                 last_seconds=windowing.last_seconds,
             ),
             "patient": np.full(len(windows), patient),
+            "nearest_onset": ibm_protocol.nearest(events["onset"].to_numpy(), last),
+            "nearest_offset": ibm_protocol.nearest((events["onset"] + events["duration"]).to_numpy(), last),
             "done": np.arange(len(windows)) == len(windows) - 1,
         }
         for name, values in columns.items():

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from tsattn.events.table import check_events, is_seizure, make_events
-from tsattn.events.vocabulary import ANNOTATION, BACKGROUND, boundary, event_type
+from tsattn.events.vocabulary import ANNOTATION, BACKGROUND, bare_boundary, boundary, event_type
 
 
 def interpret(
@@ -44,6 +44,11 @@ def interpret(
     seizure = is_seizure(types)
     usable = np.isfinite(onset) & (onset >= 0) & ~(length < 0)
     pairs = _pairs(onset, edge, unpaired, [f"{place} {name}" for name in places])
+    bare: dict[int, int] = {}
+    if not seizure.any():  # marks that do not say what begins and ends, and nothing else that could be meant
+        bare = _pairs(onset, [bare_boundary(text) for text in texts], "mark", [])
+        types = ["sz" if i in bare else kind for i, kind in enumerate(types)]
+        seizure, pairs = is_seizure(types), pairs | bare
     rows: list[tuple[float, float, str, float, str]] = []
     taken, marks, left, scrubbed = {end for _, end in pairs.items()}, 0, 0, 0
     for i, kind in enumerate(types):
@@ -64,6 +69,7 @@ def interpret(
         (scrubbed, "texts not on the allow-list, now 'annotation'"),
         (marks, "seizures that are marks without a duration"),
         (len(pairs), "seizures made of a begin and an end"),
+        (len(bare), "of these from marks that do not say what begins and ends ('onset', 'offset')"),
     ]
     columns: list[Any] = list(zip(*rows, strict=True)) if rows else [[]] * 5
     events = check_events(make_events(*columns), overlapping="keep")

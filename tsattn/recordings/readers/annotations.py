@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 
 from tsattn.events.table import SEIZURE, Numbers, is_seizure, make_events, no_events
-from tsattn.events.vocabulary import event_type
+from tsattn.events.vocabulary import event_type, says_seizure
 from tsattn.recordings.readers import Reading
 from tsattn.recordings.readers.channel_names import contacts
 from tsattn.recordings.recording import Note
 
-SZCORE = re.compile(r"sz([-_][a-z]+)*|bckg")
+SZCORE = re.compile(r"sz([-_][a-z0-9]+)*|bckg")
 MACHINE = ("bad_acq_skip", "bad boundary", "edge boundary", "boundary")  # mne's and EEGLAB's own words
 BEGIN = r"(onset|start|starts|begin|begins|beginning)"
 END = r"(offset|end|ends|stop|stops|ending)"
@@ -100,26 +100,12 @@ def _full(row: tuple) -> tuple:
 
 def _kind(word: str, raw: str, reading: Reading) -> str:
     if SZCORE.fullmatch(word):
-        kind = event_type(raw)  # "sz-foc-jane" becomes "sz": sub-types are a closed list
-        return event_type(word) if kind == SEIZURE else kind  # SZ-GEN
+        return event_type(raw)  # "sz-foc-jane" becomes "sz": sub-types are a closed list
     if word in MACHINE:
         return word
     if any(fnmatch(word, kept.casefold()) for kept in reading.keep_text):
         return raw.strip()
-    return SEIZURE if _says_seizure(word, reading) else "annotation"
-
-
-def _says_seizure(word: str, reading: Reading) -> bool:
-    """Whether a text holds a seizure word that is not taken back ("no seizure", "post-ictal", "seizure-free")."""
-    any_word = "|".join(re.escape(entry.casefold()) for entry in sorted(reading.seizure_words, key=len, reverse=True))
-    if not any_word:
-        return False
-    found = re.finditer(rf"(?<![a-z])({any_word})s?(?![a-z])", word)
-    before = re.compile(
-        r"(\b(no|non|not|without|post|pre|inter|peri|last|since|pseudo|denies)\b[ -]*|[a-z]-)(a |the |any )?$"
-    )
-    after = re.compile(r"-[a-z]|[ -]*(free|like|log|button|precautions|meds?|threshold|medication|detection off)\b")
-    return any(not before.search(word[: match.start()]) and not after.match(word[match.end() :]) for match in found)
+    return SEIZURE if says_seizure(word, reading.seizure_words) else "annotation"
 
 
 def _boundary(word: str, names: Sequence[str], reading: Reading) -> tuple[str, bool, str] | None:
@@ -129,7 +115,7 @@ def _boundary(word: str, names: Sequence[str], reading: Reading) -> tuple[str, b
         if not found:
             continue
         rest = f"{found.group(1)} {found.group(3)}".strip()
-        if _says_seizure(rest, reading):
+        if says_seizure(rest, reading.seizure_words):
             return side, True, rest
         if all(part in PLAIN for part in rest.split(" ")) or (names and contacts(rest, names)):
             return side, False, rest

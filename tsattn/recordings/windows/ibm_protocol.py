@@ -89,3 +89,13 @@ def interpolate(values: Float[np.ndarray, "channel time"], samples: int) -> Floa
     right = np.minimum(left + 1, have - 1)
     weight = (at - left).astype(values.dtype)
     return values[:, left] * (1 - weight) + values[:, right] * weight
+
+
+def nearest(values: Float[np.ndarray, " event"], time: Float[np.ndarray, " window"]) -> Float[np.ndarray, " window"]:
+    """Return for each time the value that is nearest to it (of two as near, the earlier one); NaN if there is none."""
+    if not len(values):
+        return np.full(len(time), np.nan)
+    ordered = np.sort(values)
+    after = np.clip(np.searchsorted(ordered, time), 0, len(ordered) - 1)
+    before = np.maximum(after - 1, 0)
+    return np.where(np.abs(ordered[before] - time) <= np.abs(ordered[after] - time), ordered[before], ordered[after])
