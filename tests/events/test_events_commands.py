@@ -166,8 +166,6 @@ def test_nothing_is_written_if_one_target_exists(folders: tuple[Path, Path], tmp
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"rules": "nedc"}, "no rules 'nedc'"),
-        ({"outside": "drop"}, "--outside is 'drop', expected raise or clip"),
         ({"out": Path("s.xlsx")}, r"--out ends in \.xlsx, expected \.json or \.csv"),
     ],
 )
@@ -186,5 +184,28 @@ def test_wrong_paths_are_refused(folders: tuple[Path, Path], tmp_path: Path):
         score(folders[0], next(folders[1].rglob("*.tsv")))
     with pytest.raises(ValueError, match="--recording goes with --to edf"):
         export([folders[0]], "csv", tmp_path / "x", recording=tmp_path / "r.edf")
-    with pytest.raises(ValueError, match="--to is 'xml'"):
-        export([folders[0]], "xml", tmp_path / "x")
+
+
+def test_what_is_not_understood_is_not_exported_as_no_seizure(tmp_path: Path):
+    path = tmp_path / "sub-01_task-x_events.tsv"
+    path.write_text("onset\tduration\ttrial_type\n5\t10\tbig one\n")
+    with pytest.raises(ValueError, match=r"none of them a seizure by its text.*--seizure_words"):
+        export([path], "szcore", tmp_path / "x.tsv", duration=60.0)
+    export([path], "szcore", tmp_path / "x.tsv", duration=60.0, seizure_words=["big one"])
+    assert "5.0\t10.0\tsz" in (tmp_path / "x.tsv").read_text()
+
+
+def test_events_outside_are_clipped_on_request(tmp_path: Path):
+    path = tmp_path / "sub-01_task-x_events.tsv"
+    path.write_text("onset\tduration\ttrial_type\n5\t10\tsz\n55\t10\tsz\n70\t10\tsz\n")
+    with pytest.raises(ValueError, match=r"outside='clip'"):
+        export([path], "szcore", tmp_path / "x.tsv", duration=60.0)
+    export([path], "szcore", tmp_path / "x.tsv", duration=60.0, outside="clip")
+    assert len((tmp_path / "x.tsv").read_text().splitlines()) == 3
+
+
+def test_two_persons_are_not_scored_against_each_other(tmp_path: Path):
+    for name in ("sub-01_task-x_events.tsv", "sub-02_task-x_events.tsv"):
+        (tmp_path / name).write_text("onset\tduration\ttrial_type\n5\t10\tsz\n")
+    with pytest.raises(ValueError, match="reference is of sub-01 and the hypothesis of sub-02"):
+        score(tmp_path / "sub-01_task-x_events.tsv", tmp_path / "sub-02_task-x_events.tsv", duration=60.0)

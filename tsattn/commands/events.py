@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from tsattn.events.files import EventFile
@@ -18,12 +18,12 @@ NOTES_SHOWN = 5
 def score(
     reference: Path,
     hypothesis: Path,
-    rules: str = "szcore",
+    rules: Literal["szcore"] = "szcore",
     duration: float | None = None,
     out: Path | None = None,
-    outside: str = "raise",
+    outside: Literal["raise", "clip"] = "raise",
     seizure_words: list[str] | None = None,
-    unpaired: str = "raise",
+    unpaired: Literal["raise", "mark"] = "raise",
     bootstrap: int = 2000,
     seed: int = 0,
     overwrite: bool = False,
@@ -39,7 +39,7 @@ def score(
         duration: Of each recording in seconds, where no file states it.
         out: Write all numbers to this .json, or those of each recording to this .csv.
         outside: What happens to events outside a recording: raise, or clip.
-        seizure_words: Texts that mean a seizure besides sz, sz-..., seizure and ictal, as a list: "[detection, onset]".
+        seizure_words: Words that mean a seizure besides seizure, sz and ictal, as a list: "[detection]".
         unpaired: What happens to a seizure's begin without an end: raise, or mark (a mark cannot be scored).
         bootstrap: Draws of subjects for the 95 % intervals; 0 for none.
         seed: Of these draws.
@@ -48,8 +48,6 @@ def score(
     from tsattn import files
     from tsattn.events.cohort import Scored, score_recordings
 
-    _one_of("outside", outside, "clip")
-    _one_of("unpaired", unpaired, "mark")
     if out is not None:
         if out.suffix not in (".json", ".csv"):
             raise ValueError(f"--out ends in {out.suffix or 'nothing'}, expected .json or .csv.")
@@ -61,6 +59,9 @@ def score(
     recordings: dict[str, Scored] = {}
     for expert, found in matched.items():
         name = _recording(expert)
+        persons = {_subject(path) for path in (expert, found) if path is not None} - {None}
+        if len(persons) > 1:
+            raise ValueError(f"The reference is of {' and the hypothesis of '.join(sorted(map(str, persons)))}.")
         read = [_read(path, (), words, unpaired, notes) for path in (expert, found) if path is not None]
         for path, file in zip((expert, found), read, strict=False):
             _refuse_unclear(path, file)
@@ -70,7 +71,7 @@ def score(
         recordings[name] = (_subject(expert) or name, read[0].events, answer, length)
     if len(recordings) < len(matched):
         raise ValueError("Two reference files are of the same recording: keep one of them.")
-    scores = score_recordings(recordings, rules, outside=outside, bootstrap=bootstrap, seed=seed)  # type: ignore[arg-type]
+    scores = score_recordings(recordings, rules, outside=outside, bootstrap=bootstrap, seed=seed)
     alone = len(hypotheses) - len([found for found in matched.values() if found is not None])
     if alone:
         notes.append(f"{alone} of {len(hypotheses)} hypothesis files have no reference and were not scored")
@@ -84,13 +85,14 @@ def score(
 
 def export(
     paths: list[Path],
-    to: str,
+    to: Literal["szcore", "bids", "edf", "csv"],
     out: Path,
     duration: float | None = None,
     recording: Path | None = None,
     allow: list[str] | None = None,
     seizure_words: list[str] | None = None,
-    unpaired: str = "raise",
+    unpaired: Literal["raise", "mark"] = "raise",
+    outside: Literal["raise", "clip"] = "raise",
     overwrite: bool = False,
 ) -> None:
     """Write events files anew as SzCORE TSV, BIDS events.tsv, EDF+ or CSV; the originals stay as they are.
@@ -106,18 +108,17 @@ def export(
             other formats become 16-bit integers.
         allow: Annotation texts that may pass, as a list; without one every text that is no seizure's type becomes
             "annotation".
-        seizure_words: Texts that mean a seizure besides sz, sz-..., seizure and ictal, as a list.
+        seizure_words: Words that mean a seizure besides seizure, sz and ictal, as a list.
         unpaired: What happens to a seizure's begin without an end: raise, or mark.
+        outside: What happens to events outside a recording: raise, or clip.
         overwrite: Write over files that exist already.
     """
     from tsattn import files
     from tsattn.events.edf import annotate_edf, write_edf
     from tsattn.events.files import SUFFIXES, write_events
+    from tsattn.events.table import check_events
     from tsattn.recordings.recording import Recording
 
-    _one_of("unpaired", unpaired, "mark")
-    if to not in SUFFIXES:
-        raise ValueError(f"--to is {to!r}, expected one of {', '.join(SUFFIXES)}.")
     sources = [file for path in paths for file in _found(path).values()]
     if recording is not None and (to != "edf" or len(sources) != 1):
         raise ValueError("--recording goes with --to edf and one events file.")
@@ -133,6 +134,9 @@ def export(
     notes: list[str] = []
     texts = tuple(allow or ())
     read = [_read(source, texts, tuple(seizure_words or ()), unpaired, notes) for source in sources]
+    if to == "szcore":
+        for source, file in zip(sources, read, strict=True):
+            _refuse_unclear(source, file)
     for source, target, file in zip(sources, targets, read, strict=True):
         if recording is not None:
             if recording.suffix.lower() == ".edf":
@@ -143,7 +147,13 @@ def export(
             continue
         stated = [_stated_beside(source), file.duration]
         length = None if to == "bids" else _duration(stated, duration, _recording(source))
-        left = write_events(target, file.events, to, duration=length, allow=texts, overwrite=overwrite)  # type: ignore[arg-type]
+        events = file.events
+        if outside == "clip":
+            events = check_events(events, length, overlapping="keep", outside="clip")
+            changed = len(file.events) - len(events)
+            if changed:
+                notes.append(f"{_recording(source)}: {changed} events outside the recording were left out")
+        left = write_events(target, events, to, duration=length, allow=texts, overwrite=overwrite)
         if left:
             notes.append(f"{_recording(source)}: {left} events that are no seizures have no place in SzCORE's format")
     _print_notes(notes)
@@ -277,11 +287,6 @@ def _target(source: Path, suffix: str) -> Path:
     folder = Path(*(part for part in stem.split("_") if part.startswith(("sub-", "ses-"))))
     kind = source.parent.name
     return folder / (kind if kind in ("eeg", "ieeg") else "") / f"{stem}_events{suffix}"
-
-
-def _one_of(option: str, word: str, other: str) -> None:
-    if word not in ("raise", other):
-        raise ValueError(f"--{option} is {word!r}, expected raise or {other}.")
 
 
 def _print_notes(notes: list[str]) -> None:

@@ -267,5 +267,13 @@ def split(
 
     files.refuse_existing(out, overwrite)
     made = deal(store, by, fractions, folds, seed, embargo, twins)
+    empty = [part for part, share in zip(("train", "val", "test"), fractions, strict=False) if share and not folds]
+    empty = [part for part in empty if part not in made.parts]
+    if empty:
+        told = " ".join(made.report.get("notes", []))
+        raise ValueError(
+            f"Nothing is left for {' and '.join(empty)}. {told} Split otherwise, lower --embargo, or leave the part out "
+            "by a fraction of 0."
+        )
     made.save(out, overwrite=overwrite)
     print(made)

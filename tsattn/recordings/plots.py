@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 GOOD, BAD = "#1f2d3d", "#d1495b"
 SEIZURE_COLOUR = "#f08c00"
 OTHER_COLOURS = ("#4c9f70", "#5b8bd0", "#9a6fb0", "#8c8c8c")  # told apart by colour-blind readers, too
+TALLEST = 40.0  # inches: the rows of an overview share what is there
 RECORDED = "#9db8d3"
 GAP: dict[str, Any] = dict(facecolor="#e3e3e3", edgecolor="#a5a5a5", hatch="///", linewidth=0)
 ENDINGS = (".png", ".pdf", ".svg")
@@ -117,7 +118,9 @@ def plot_store_overview(recordings: Sequence[Recording], *, out: str | Path | No
     rows = len(order)
     longest = max(one.duration for one in order)
     unit, name = (3600.0, "hours") if longest > 2 * 3600 else (60.0, "minutes") if longest > 120 else (1.0, "seconds")
-    figure = Figure(figsize=(11, 1.6 + 0.32 * rows), layout="constrained")
+    tall = min(0.32, TALLEST / rows)  # inches a row
+    crowded = tall < 0.14  # then subjects are named, not recordings
+    figure = Figure(figsize=(11, 1.6 + tall * rows), layout="constrained")
     axes = figure.add_subplot()
     legend = {"recorded": _patch(facecolor=RECORDED)}
     for y, one in enumerate(order):
@@ -130,14 +133,17 @@ def plot_store_overview(recordings: Sequence[Recording], *, out: str | Path | No
             wide = max(event["duration"], longest / 500)  # seconds in days: never thinner than can be seen
             axes.barh(y, wide / unit, left=event["onset"] / unit, height=0.86, color=SEIZURE_COLOUR, linewidth=0)
             legend["seizure"] = _patch(facecolor=SEIZURE_COLOUR)
+        if crowded:
+            continue
         about = f"{len(one.names)} ch, {'/'.join(f'{rate:g}' for rate in one.channels['sfreq'].unique())} Hz"
         axes.annotate(about, (1.0, y), (6, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
                       va="center", fontsize=8, color="#444444")  # fmt: skip
     borders = [y for y in range(1, rows) if order[y].subject != order[y - 1].subject]
     for y in borders:
-        axes.axhline(y - 0.5, color="#999999", linewidth=0.8)
+        axes.axhline(y - 0.5, color="#999999", linewidth=0.2 if crowded else 0.8)
     labels = [one.id if len(one.id) <= 60 else "…" + one.id[-59:] for one in order]
-    axes.set_yticks(range(rows), labels, fontsize=8)
+    named = [0, *borders] if crowded else range(rows)
+    axes.set_yticks(named, [order[y].subject if crowded else labels[y] for y in named], fontsize=8)
     axes.set_ylim(rows - 0.5, -0.5)
     axes.set_xlim(0, longest / unit * 1.005)
     axes.set_xlabel(f"{name} from each recording's start")

@@ -4,7 +4,7 @@ A `Recording` holds facts (channels, events, gaps, rate) and a `Source`, which o
 process; so it is cheap to make, to pickle and to send to a worker. What was not recorded is NaN and stands in `gaps`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -244,13 +244,14 @@ class Recording:
         if missing:
             raise ValueError(f"{self.id} has no channel {missing[0]!r}.")
         place = {name: i for i, name in enumerate(table["name"])}
-        order = list(range(len(table))) if names is None else [place[name] for name in names]
-        keeps: list[Callable[[pd.Series], bool]] = [
-            lambda row: types is None or row["type"] in types,
-            lambda row: sfreq is None or row["sfreq"] == sfreq,
-            lambda row: bads or row["status"] != "bad",
-        ]
-        order = [i for i in order if all(keep(table.iloc[i]) for keep in keeps)]
+        kept = np.ones(len(table), dtype=bool)
+        if types is not None:
+            kept &= table["type"].isin(types).to_numpy()
+        if sfreq is not None:
+            kept &= (table["sfreq"] == sfreq).to_numpy()
+        if not bads:
+            kept &= (table["status"] != "bad").to_numpy()
+        order = [i for i in (range(len(table)) if names is None else map(place.__getitem__, names)) if kept[i]]
         if not order:
             raise ValueError(f"{self.id}: no channel is left of {len(table)} (types, rates and bads considered).")
         return replace(self, channels=table.iloc[order].reset_index(drop=True), rows=tuple(self.rows[i] for i in order))
