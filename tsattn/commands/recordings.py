@@ -272,8 +272,8 @@ def split(
     if empty:
         told = " ".join(made.report.get("notes", []))
         raise ValueError(
-            f"Nothing is left for {' and '.join(empty)}. {told} Split otherwise, lower --embargo, or leave the part out "
-            "by a fraction of 0."
+            f"Nothing is left for {' and '.join(empty)}. {told} Split otherwise, lower --embargo, or leave the part "
+            "out by a fraction of 0."
         )
     made.save(out, overwrite=overwrite)
     print(made)
