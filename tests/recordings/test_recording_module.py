@@ -431,3 +431,11 @@ def test_lightning_trains_validates_and_tests_on_the_module(tmp_path):
     trainer.fit(task, datamodule=module())
     trainer.test(task, datamodule=module(), verbose=False)
     assert task.seen == {"train": 2 * 172, "val": 2 * 92, "test": 56}
+
+
+def test_a_part_into_which_no_window_fits_is_an_error_and_one_that_is_absent_is_not():
+    spans = (Span("a", 0.0, 60.0, "train"), Span("b", 0.0, 4.0, "test"))
+    data = module(splits=audit(RECORDINGS, Splits(spans), 5.0, []))
+    assert data.val_dataloader() == []
+    with pytest.raises(ValueError, match=r"No window of 5 s fits into what the split has for test"):
+        data.test_dataloader()

@@ -105,7 +105,8 @@ def export(
         duration: Of each recording in seconds, where no file states it.
         recording: With `--to edf` and one events file, a recording: a new EDF+ file of it is written, with these events
             in place of its own annotations, and with a scrubbed header. Samples of EDF are copied as they are; those of
-            other formats become 16-bit integers.
+            other formats become 16-bit integers. Without one, `--to edf` holds annotations alone, which
+            mne.read_annotations reads.
         allow: Annotation texts that may pass, as a list; without one every text that is no seizure's type becomes
             "annotation".
         seizure_words: Words that mean a seizure besides seizure, sz and ictal, as a list.

@@ -213,7 +213,7 @@ def simulate(
         out: Folder of the data set.
         subjects: How many; each has electrodes, seizures and noise of its own.
         hours: Of each subject.
-        level: easy (the seizure stands out), or hard (faint seizures, artefacts, discharges, bad channels).
+        level: easy (seizures stand out), or hard (weaker seizures, artefacts, discharges, bad channels).
         channels: Fewest and most of a subject; `[24, 40]` if not given.
         seizures_per_hour: About so many.
         seed: Of the random numbers.

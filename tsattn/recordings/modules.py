@@ -338,15 +338,25 @@ class RecordingDataModule(lightning.LightningDataModule):
 
     def val_dataloader(self) -> RecordingLoader | list[RecordingLoader]:
         """Every validation window once, in order."""
-        return self._loader("val") if len(self.windows("val")) else []
+        return self._each("val")
 
     def test_dataloader(self) -> RecordingLoader | list[RecordingLoader]:
         """Every test window once, in order."""
-        return self._loader("test") if len(self.windows("test")) else []
+        return self._each("test")
 
     def predict_dataloader(self) -> RecordingLoader | list[RecordingLoader]:
         """The test windows."""
         return self.test_dataloader()
+
+    def _each(self, part: Part) -> RecordingLoader | list[RecordingLoader]:
+        if len(self.windows(part)):
+            return self._loader(part)
+        if part in self.audited.parts:
+            raise ValueError(
+                f"No window of {self.eval_windowing.window_seconds:g} s fits into what the split has for {part}, or "
+                "all touch gaps. Take shorter windows, or gaps='mask'."
+            )
+        return []
 
     def _loader(self, part: Part) -> RecordingLoader:
         trainer, train = self.trainer, part == "train"

@@ -277,7 +277,7 @@ def _put_unit(own: pd.DataFrame, rows: list[tuple]) -> list[Note]:
     return [
         Note(
             "warning",
-            f"channels.tsv and the signal's file state other units for {other} channels: the file's were taken.",
+            f"channels.tsv states another unit of {other} channels than was taken: the signal's or the given one.",
         )
     ]
 
