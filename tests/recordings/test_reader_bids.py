@@ -67,7 +67,7 @@ def test_channels_events_and_signal_are_what_mne_bids_reads():
     marks = theirs.annotations
     np.testing.assert_allclose(inside["onset"], np.sort(marks.onset), atol=1e-6)
     assert sorted(inside["event_type"]) == sorted(marks.description)
-    assert "other units for 50 channels" in told(ours)
+    assert "another unit of 50 channels" in told(ours)
 
 
 @pytest.mark.parametrize("path", TABLES, ids=lambda path: path.name[4:].split("_ses")[0] + path.name[-17:-11])
