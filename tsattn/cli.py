@@ -37,6 +37,9 @@ FUNCTIONS: dict[str, tuple[str, str | dict[str, str]]] = {  # a module of tsattn
 }  # fmt: skip
 POSITIONAL = ("name", "file", "paths", "store")
 RENAMED = {"source": "--from"}
+OPTION = re.compile(
+    r"\b(?P<name>skip|unit|type|subject|on_mismatch|outside|unpaired|implausible)=(?P<value>True|'[\w-]+'|\.\.\.)"
+)
 FLAGS = ("--overwrite", "--test", "--data.drop_duplicates")  # of fit, validate and test
 
 
@@ -69,10 +72,17 @@ def main(args: list[str] | None = None) -> None:
         extra_is_missing = "tsattn[" in str(problem)
         if os.environ.get("TSATTN_TRACEBACK") or (isinstance(problem, ImportError) and not extra_is_missing):
             raise
-        told = plain(str(problem))
+        told = OPTION.sub(as_option, plain(str(problem)))
         if re.search(r"\brec-[0-9a-f]{12}", told) and os.environ.get("TSATTN_SHOW_NAMES") != "1":
             told += " (TSATTN_SHOW_NAMES=1 shows the names of files.)"
         sys.exit(f"tsattn {command}: {told}")
+
+
+def as_option(match: re.Match[str]) -> str:
+    """Spell what Python is told (`unit='V'`, `skip=True`) as the shell is."""
+    name, value = match["name"], match["value"].strip("'")
+    name = f"changes.{name}" if name == "implausible" else name
+    return f"--{name}" if value == "True" else f"--{name} {value}"
 
 
 def usage() -> str:

@@ -209,3 +209,10 @@ def test_two_persons_are_not_scored_against_each_other(tmp_path: Path):
         (tmp_path / name).write_text("onset\tduration\ttrial_type\n5\t10\tsz\n")
     with pytest.raises(ValueError, match="reference is of sub-01 and the hypothesis of sub-02"):
         score(tmp_path / "sub-01_task-x_events.tsv", tmp_path / "sub-02_task-x_events.tsv", duration=60.0)
+
+
+def test_an_event_of_another_person_is_not_written_into_a_recording(tmp_path: Path):
+    path = tmp_path / "sub-01_task-x_events.tsv"
+    path.write_text("onset\tduration\ttrial_type\n5\t10\tsz\n")
+    with pytest.raises(ValueError, match="are of sub-01 and sub-02"):
+        export([path], "edf", tmp_path / "x.edf", recording=tmp_path / "sub-02_task-x_ieeg.edf")

@@ -188,3 +188,11 @@ def test_an_event_ends_with_the_recording_at_the_latest():
     events, notes = fit_events(make_events([90.0], [10.001]), 100.0, sfreq=512)
     assert (events["onset"] + events["duration"]).tolist() == [100.0]
     assert notes == ()
+
+
+def test_one_seizure_written_channel_by_channel_is_one_seizure():
+    events, _ = to_events(
+        np.array([5.0, 5.0, 5.0]), np.array([9.0, 9.0, 9.0]), ["sz", "sz", "sz"], Reading(), ("A1", "A2", "A3"),
+        channels=["A1", "A2", "A3"],
+    )  # fmt: skip
+    assert rows(events) == [[5.0, 9.0, "sz", "A1,A2,A3"]]

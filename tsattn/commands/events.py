@@ -139,21 +139,26 @@ def export(
         for source, file in zip(sources, read, strict=True):
             _refuse_unclear(source, file)
     for source, target, file in zip(sources, targets, read, strict=True):
+        length = None
         if recording is not None:
-            if recording.suffix.lower() == ".edf":
-                annotate_edf(recording, target, file.events, allow=texts, overwrite=overwrite)
-            else:
-                signal = Recording.open(recording).to_xarray()
-                write_edf(signal, target, file.events, allow=texts, overwrite=overwrite)
-            continue
-        stated = [_stated_beside(source), file.duration]
-        length = None if to == "bids" else _duration(stated, duration, _recording(source))
+            persons = {_subject(source), _subject(recording)} - {None}
+            if len(persons) > 1:
+                raise ValueError(f"The events and the recording are of {' and '.join(sorted(map(str, persons)))}.")
+            length = Recording.open(recording).duration
+        elif to != "bids":
+            length = _duration([_stated_beside(source), file.duration], duration, _recording(source))
         events = file.events
         if outside == "clip":
             events = check_events(events, length, overlapping="keep", outside="clip")
             changed = len(file.events) - len(events)
             if changed:
                 notes.append(f"{_recording(source)}: {changed} events outside the recording were left out")
+        if recording is not None:
+            if recording.suffix.lower() == ".edf":
+                annotate_edf(recording, target, events, allow=texts, overwrite=overwrite)
+            else:
+                write_edf(Recording.open(recording).to_xarray(), target, events, allow=texts, overwrite=overwrite)
+            continue
         left = write_events(target, events, to, duration=length, allow=texts, overwrite=overwrite)
         if left:
             notes.append(f"{_recording(source)}: {left} events that are no seizures have no place in SzCORE's format")

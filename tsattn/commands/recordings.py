@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from tsattn.recordings.recording import Note
+    from tsattn.recordings.recording import Note, Recording
 
 
 Unit = Literal["nV", "uV", "mV", "V"]
@@ -45,7 +45,7 @@ def inspect(
         subject: Pseudonym of the person, if all files are of one.
         type: Of channels whose type only their names could tell: seeg, ecog, eeg or dbs.
         on_mismatch: If a file contradicts its sidecars or itself: raise, or warn and believe the signal's own file.
-        keep_text: Annotation texts that may be kept ("*" stands for anything); others become "annotation".
+        keep_text: Annotation texts that may be kept, as a list: "[spike*]"; others become "annotation".
         overwrite: Write over pictures that exist already.
     """
     from tsattn import files
@@ -69,6 +69,9 @@ def inspect(
             problems.append(f"Path {number}: {scrub(str(problem), [path])}")
     if plot is not None and plot.suffix and len(recordings) > 1:
         raise ValueError(f"--plot is one file, but there are {len(recordings)} recordings: give a folder.")
+    if plot is not None and not plot.suffix:
+        for recording in recordings:
+            files.refuse_existing(plot / f"{recording.id}.png", overwrite)
     seen: list[looking.Inspection] = []
     for recording in recordings:
         try:
@@ -134,14 +137,14 @@ def prepare(
         subject: Pseudonym of the person, if all files are of one.
         type: Of channels whose type only their names could tell: seeg, ecog, eeg or dbs.
         on_mismatch: If a file contradicts its sidecars or itself: raise, or warn and believe the signal's own file.
-        keep_text: Annotation texts that may be kept ("*" stands for anything); others become "annotation".
+        keep_text: Annotation texts that may be kept, as a list: "[spike*]"; others become "annotation".
     """
     from tsattn.recordings.preparation import prepare as preparing
     from tsattn.recordings.readers import open_recordings
 
     quiet()
     reading = _given(unit=unit, subject=subject, type=type, on_mismatch=on_mismatch, keep_text=_texts(keep_text))
-    recordings = open_recordings(paths, **reading)
+    recordings = _opened(paths, reading) if skip else open_recordings(paths, **reading)
     named = _given(sfreq=sfreq, notch=notch, reference=reference, bads=bads) | (changes or {})
     with Hours(sum(recording.duration for recording in recordings)) as hours:
         store = preparing.prepare(
@@ -152,6 +155,24 @@ def prepare(
     there = len(stored) - len(set(hours.done) & set(store.ids))
     told = f", {there} of them there before" if there else ""
     print(f"{len(stored)} recordings, {sum(one.duration for one in stored) / 3600:.2f} h{told}, in {out}")
+
+
+def _opened(paths: list[Path], reading: dict[str, Any]) -> list["Recording"]:
+    """Open what can be opened, and say why the rest cannot."""
+    from tsattn.recordings.readers import open_recordings
+
+    found: list[Recording] = []
+    problems = []
+    for number, path in enumerate(paths, 1):
+        try:
+            found += open_recordings(path, **reading)
+        except (ValueError, OSError) as problem:
+            problems.append(f"Path {number} was left out. {problem}")
+    if not found:
+        raise ValueError(" ".join(problems))
+    for told in problems:
+        print(told)
+    return found
 
 
 def _given(**options: Any) -> dict[str, Any]:

@@ -169,6 +169,7 @@ def _rows(group: pd.DataFrame, tally: Tally, chosen: int | None) -> pd.DataFrame
     table = pd.DataFrame(
         {
             "type": group["type"].to_numpy(),
+            "unit": group["unit"].to_numpy(),
             "sfreq": tally.sfreq,
             "missing": tally.missing / tally.samples,
             "flat": tally.flat(),
@@ -236,7 +237,9 @@ def unit_doubt(checks: Checks) -> str | None:
 
 def _unit_doubt(channels: pd.DataFrame) -> str | None:
     lively = channels["spread"][channels["spread"] > 0]
-    return units.doubt(float(lively.median()) / MAD_TO_SD) if len(lively) else None
+    if not len(lively):
+        return None
+    return units.doubt(float(lively.median()) / MAD_TO_SD, str(channels["unit"][lively.index].mode()[0]))
 
 
 def clock_notes(recording: Recording) -> list[Note]:

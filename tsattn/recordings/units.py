@@ -82,15 +82,21 @@ def sampled_spread(recording: Recording, seconds: float = 4.0, stretches: int = 
     return float(np.median(known)) if known else float("nan")
 
 
-def doubt(microvolts: float) -> str | None:
+def doubt(microvolts: float, taken: str = "uV") -> str | None:
     """Return why values cannot be microvolts, and what they look like; None if they can.
 
     Args:
         microvolts: `spread` of the values as they were read; NaN says nothing.
+        taken: The unit that was taken for the file's values, as it says or as the user said.
     """
     low, high = PLAUSIBLE
     if not np.isfinite(microvolts) or low <= microvolts <= high:
         return None
+    if volts(taken) not in (None, "uV"):
+        return (
+            f"The values, taken as {taken}, cannot be right: half of them lie within {microvolts:.3g} µV of the "
+            f"channel's median, expected {low:g} to {high:g}. Check the unit that was given, or what the file says of it."
+        )
     likely = [unit for unit, scale in FACTORS.items() if 2 <= microvolts * scale <= 1000]
     names = {"nV": "nanovolts", "mV": "millivolts", "V": "volts"}
     look = " or ".join(names[unit] for unit in likely if unit in names)

@@ -6,7 +6,7 @@ that name contacts ("AD1-4, ATT1,2" in ds003029) keep them as channels. No other
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatch
 
 import numpy as np
@@ -71,7 +71,7 @@ def to_events(
         if loose and any(a <= begin <= a + seconds for a, seconds, _ in joined.values()):
             kind = "annotation"  # "I'm having a seizure", said in a seizure that is marked
         rows.append((begin, length, kind, sure[i], where[i]))
-    table = make_events(*(list(column) for column in zip(*[_full(row) for row in rows], strict=True)))
+    table = make_events(*(list(column) for column in zip(*_together(map(_full, rows)), strict=True)))
     ends_unknown = is_seizure(table["event_type"]) & ~(table["duration"].to_numpy() > 0)
     if joined:
         notes.append(Note("info", f"{len(joined)} seizures were made of marks for their beginning and end."))
@@ -92,6 +92,19 @@ def to_events(
 def hides_texts(note: Note) -> bool:
     """Return whether a note says that texts are not shown."""
     return "have a text that is not shown" in note.text
+
+
+def _together(rows: Iterable[tuple]) -> list[tuple]:
+    """Join rows that differ in their channels alone: EDF+ writes one annotation for each ("sz@@A1", "sz@@A2")."""
+    places: dict[tuple, list[str]] = {}
+    for *event, where in rows:
+        begin, length, kind, sure = event
+        places.setdefault((begin, length, kind, None if np.isnan(sure) else sure), []).append(where)
+    return [
+        (begin, length, kind, np.nan if sure is None else sure, place)
+        for (begin, length, kind, sure), found in places.items()
+        for place in (found if "all" in found or kind == "annotation" else [",".join(dict.fromkeys(found))])
+    ]
 
 
 def _full(row: tuple) -> tuple:
