@@ -95,7 +95,7 @@ def doubt(microvolts: float, taken: str = "uV") -> str | None:
     if volts(taken) not in (None, "uV"):
         return (
             f"The values, taken as {taken}, cannot be right: half of them lie within {microvolts:.3g} µV of the "
-            f"channel's median, expected {low:g} to {high:g}. Check the unit that was given, or what the file says of it."
+            f"channel's median, expected {low:g} to {high:g}. Check the unit that was given or that the file states."
         )
     likely = [unit for unit, scale in FACTORS.items() if 2 <= microvolts * scale <= 1000]
     names = {"nV": "nanovolts", "mV": "millivolts", "V": "volts"}
