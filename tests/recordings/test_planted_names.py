@@ -4,6 +4,7 @@ A new output of the package is one function more in OUTPUTS: it gets the planted
 what it leaves in the folder is searched, too (contents and file names), and so is what was printed and logged.
 """
 
+import importlib
 import io
 import json
 import logging
@@ -223,7 +224,7 @@ def errors(planted: Planted, folder: Path) -> Iterable[str]:
 
 @output
 def prepared_store(planted: Planted, folder: Path) -> Iterable[str]:
-    prepare = pytest.importorskip("tsattn.recordings.preparation.prepare").prepare
+    prepare = importlib.import_module("tsattn.recordings.preparation.prepare").prepare
     made = prepare(planted.recordings, folder / "store.zarr", preset="raw")
     for recording in made.recordings():
         yield from map(str, (recording, recording.about, recording.notes, recording.channels.to_csv()))
@@ -232,7 +233,7 @@ def prepared_store(planted: Planted, folder: Path) -> Iterable[str]:
 
 @output
 def split_of_a_store(planted: Planted, folder: Path) -> Iterable[str]:
-    splitting = pytest.importorskip("tsattn.recordings.splits.split")
+    splitting = importlib.import_module("tsattn.recordings.splits.split")
     made = splitting.split(planted.recordings, by="time", embargo_seconds=1.0)
     yield str(made)
     if hasattr(made, "save"):
@@ -241,7 +242,7 @@ def split_of_a_store(planted: Planted, folder: Path) -> Iterable[str]:
 
 @output
 def exported_events(planted: Planted, folder: Path) -> Iterable[str]:
-    write_events = pytest.importorskip("tsattn.events.files").write_events
+    write_events = importlib.import_module("tsattn.events.files").write_events
     recording = planted.recordings[0]
     for format, ending in (("szcore", "tsv"), ("bids", "tsv"), ("csv", "csv"), ("edf", "edf")):
         write_events(folder / f"{format}.{ending}", recording.events, format, duration=recording.duration)
@@ -252,7 +253,7 @@ def exported_events(planted: Planted, folder: Path) -> Iterable[str]:
 
 @output
 def annotated_edf(planted: Planted, folder: Path) -> Iterable[str]:
-    edf = pytest.importorskip("tsattn.events.edf")
+    edf = importlib.import_module("tsattn.events.edf")
     source = next((path for path in planted.recordings[0].files if path.suffix == ".edf"), None)
     if source is None:
         pytest.skip("no EDF file among these")

@@ -70,8 +70,8 @@ def inspect(
     if plot is not None and plot.suffix and len(recordings) > 1:
         raise ValueError(f"--plot is one file, but there are {len(recordings)} recordings: give a folder.")
     if plot is not None and not plot.suffix:
-        for recording in recordings:
-            files.refuse_existing(plot / f"{recording.id}.png", overwrite)
+        for name in (*(recording.id for recording in recordings), "overview"):
+            files.refuse_existing(plot / f"{name}.png", overwrite)
     seen: list[looking.Inspection] = []
     for recording in recordings:
         try:
@@ -84,10 +84,8 @@ def inspect(
             print(looking.text(found, full), end="\n\n")
         if plot is not None:
             picture = plot if plot.suffix else plot / f"{recording.id}.png"
-            files.refuse_existing(picture, overwrite)
             plots.plot_recording(recording, bads=found.bads, out=picture)
     if plot is not None and not plot.suffix and len(seen) > 1:
-        files.refuse_existing(plot / "overview.png", overwrite)
         plots.plot_store_overview(recordings, out=plot / "overview.png")
     if len(seen) > 1:
         print(looking.summary(seen))

@@ -126,8 +126,9 @@ def _plans(found: Sequence[Recording], preset: Preset, memory: float) -> tuple[l
     chains, refused = [], {}
     for recording in found:
         try:
-            chains.append(plan(recording, preset))
-            _block_samples(chains[-1], memory)
+            chain = plan(recording, preset)
+            _block_samples(chain, memory)
+            chains.append(chain)
         except ValueError as error:
             refused[recording.id] = error
     return chains, refused

@@ -1,4 +1,4 @@
-"""Read what `tsattn recordings prepare` wrote: a store, or one recording of it, is a source like any other."""
+"""Read what `tsattn recordings prepare` wrote: a store is a source like any other."""
 
 from dataclasses import replace
 from pathlib import Path
