@@ -1,4 +1,4 @@
-"""Read and write trained forecasters: a recipe in plain data, the weights, and what the table was.
+"""Read and write trained networks: a recipe in plain data, the weights, and what the data was.
 
 Two forms hold the same three things: a training run's `.ckpt` (one file, written by Lightning with optimiser state)
 and an exported folder (`config.json` + `model.safetensors`). Both load without unpickling code, and only classes of
@@ -11,40 +11,41 @@ import sys
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 
-from tsattn.contracts import ForecastNetwork, TableSpec
+from tsattn.contracts import Network, SignalSpec, TableSpec
 from tsattn.files import refuse_existing, write_atomically
 
 FORMAT = 1  # raised when an older tsattn could misread what a newer one wrote
 KEY = "tsattn"  # our entry in a Lightning checkpoint
+N = TypeVar("N", bound=Network)
 
 
 @dataclass(frozen=True)
-class Loaded:
+class Loaded(Generic[N]):
     """What a checkpoint holds.
 
     Attributes:
         network: In eval mode, on the CPU.
-        spec: The table it was trained on; None for weights that were imported and never trained here.
+        spec: The data it was trained on, of the network's `spec_type`; None if that is not known.
         about: Versions, data fingerprint and the like, as written.
     """
 
-    network: ForecastNetwork
-    spec: TableSpec | None
+    network: N
+    spec: Any
     about: dict[str, Any]
 
 
-def build(recipe: dict[str, Any]) -> ForecastNetwork:
+def build(recipe: dict[str, Any]) -> Network:
     """Make the network that a recipe describes, with fresh weights.
 
     Args:
-        recipe: `{"class_path": ..., "init_args": {...}}`, as in `ForecastNetwork.recipe`; may be nested.
+        recipe: `{"class_path": ..., "init_args": {...}}`, as in `Network.recipe`; may be nested.
 
     Raises:
-        ValueError: If the class is not a `ForecastNetwork` or lives in a module that nobody asked for.
+        ValueError: If the class is not a `Network` or lives in a module that nobody asked for.
     """
     if not (isinstance(recipe.get("class_path"), str) and isinstance(recipe.get("init_args"), dict)):
         raise ValueError("The checkpoint's recipe of the network is damaged: it has no class_path or no init_args.")
@@ -56,8 +57,8 @@ def build(recipe: dict[str, Any]) -> ForecastNetwork:
             f"run `import {module_name}` first."
         )
     network_class = getattr(importlib.import_module(module_name), class_name, None)
-    if not (isinstance(network_class, type) and issubclass(network_class, ForecastNetwork)):
-        raise ValueError(f"The checkpoint asks for {class_path}, which is not a ForecastNetwork.")
+    if not (isinstance(network_class, type) and issubclass(network_class, Network)):
+        raise ValueError(f"The checkpoint asks for {class_path}, which is not a network of tsattn's contracts.")
     arguments: dict[str, Any] = {
         name: build(value) if isinstance(value, dict) and "class_path" in value else value
         for name, value in recipe["init_args"].items()
@@ -68,12 +69,36 @@ def build(recipe: dict[str, Any]) -> ForecastNetwork:
         raise ValueError(f"The checkpoint's recipe does not fit this tsattn's {class_name}: {problem}.") from problem
 
 
-def load(path: str | Path) -> Loaded:
+def load(path: str | Path, kind: type[N] = Network) -> Loaded[N]:  # type: ignore[assignment]
     """Read a `.ckpt` of a training run or an exported folder.
+
+    Args:
+        path: File or folder.
+        kind: What the network has to be; `Network` takes any.
 
     Raises:
         FileNotFoundError: If there is nothing at `path`.
-        ValueError: If the file is cut short, is not a tsattn checkpoint, or its weights do not fit its recipe.
+        ValueError: If the file is cut short, is not a tsattn checkpoint, its weights do not fit its recipe, or its
+            network is of another kind.
+    """
+    entry, weights = read(path)
+    network = build(entry["network"])
+    if not isinstance(network, kind):
+        raise ValueError(
+            f"{path} holds {type(network).__name__}, expected a {kind.__name__} (`tsattn forecast` takes forecasters, "
+            "`tsattn detect` seizure detectors)."
+        )
+    load_strictly(network, weights, path)
+    spec = entry.get("spec")
+    return Loaded(network.eval(), network.spec_type.from_dict(spec) if spec else None, entry.get("about", {}))
+
+
+def read(path: str | Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Return what a checkpoint says of its network, and the network's weights; builds nothing.
+
+    Raises:
+        FileNotFoundError: If there is nothing at `path`.
+        ValueError: If it is cut short or not ours.
     """
     path = Path(path)
     if not path.exists():
@@ -81,16 +106,11 @@ def load(path: str | Path) -> Loaded:
     if path.is_dir() and not (path / "config.json").exists() and (path / "best.ckpt").exists():
         path = path / "best.ckpt"  # a run folder
     if path.is_dir():
-        entry, weights = _read_folder(path)
-    else:
-        state = read_lightning(path)
-        entry = state[KEY]
-        prefix = "network."
-        weights = {k.removeprefix(prefix): v for k, v in state["state_dict"].items() if k.startswith(prefix)}
-    network = build(entry["network"])
-    load_strictly(network, weights, path)
-    spec = entry.get("spec")
-    return Loaded(network.eval(), TableSpec.from_dict(spec) if spec else None, entry.get("about", {}))
+        return _read_folder(path)
+    state = read_lightning(path)
+    prefix = "network."
+    weights = {k.removeprefix(prefix): v for k, v in state["state_dict"].items() if k.startswith(prefix)}
+    return state[KEY], weights
 
 
 def read_lightning(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
@@ -121,7 +141,7 @@ def read_lightning(path: str | Path, map_location: Any = "cpu") -> dict[str, Any
     return state
 
 
-def load_strictly(network: ForecastNetwork, weights: dict[str, torch.Tensor], source: Any) -> None:
+def load_strictly(network: Network, weights: dict[str, torch.Tensor], source: Any) -> None:
     """Load weights; any missing, unexpected or misshapen key is an error that names the first ones.
 
     Raises:
@@ -144,8 +164,8 @@ def load_strictly(network: ForecastNetwork, weights: dict[str, torch.Tensor], so
 
 def export(
     folder: str | Path,
-    network: ForecastNetwork,
-    spec: TableSpec | None = None,
+    network: Network,
+    spec: TableSpec | SignalSpec | None = None,
     about: dict[str, Any] | None = None,
     *,
     overwrite: bool = False,
@@ -167,7 +187,9 @@ def export(
     write_atomically(folder / "config.json", lambda file: file.write(json.dumps(entry, indent=2).encode()))
 
 
-def make_entry(network: ForecastNetwork, spec: TableSpec | None, about: dict[str, Any] | None = None) -> dict[str, Any]:
+def make_entry(
+    network: Network, spec: TableSpec | SignalSpec | None, about: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Return what both forms of a checkpoint store beside the weights, in plain data."""
     return {
         "format": FORMAT,
@@ -183,7 +205,7 @@ def _read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]
 
     config = folder / "config.json"
     if not config.exists():
-        raise ValueError(f"{folder} has no config.json, so it is not an exported forecaster.")
+        raise ValueError(f"{folder} has no config.json, so it is not an exported network.")
     try:
         entry = json.loads(config.read_text())
         weights = load_file(folder / "model.safetensors")

@@ -1,4 +1,4 @@
-"""The promises between the data wing and the model wing: the shape of a batch, what a forecaster is, what a table was.
+"""The promises between the data wing and the model wing: the shape of a batch, what a network is, what its data was.
 
 Nothing here reads files or trains. Axis order is `(batch, variate, time)` everywhere, time last.
 """
@@ -7,7 +7,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int
@@ -45,7 +45,48 @@ class RecordingBatch(NamedTuple):
     channels: Int[Tensor, "batch channel"]  # place in the recording's table of channels; -1 where there is none
 
 
-class ForecastNetwork(nn.Module):
+def _remember_arguments(cls: type, init: Callable[..., None]) -> Callable[..., None]:
+    """Wrap `__init__` so that the outermost call leaves its arguments behind as `recipe`."""
+
+    @functools.wraps(init)
+    def wrapped(self: "Network", *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        if type(self) is cls:
+            bound = inspect.signature(init).bind(self, *args, **kwargs)
+            bound.apply_defaults()
+            arguments = dict(list(bound.arguments.items())[1:])
+            self.recipe = {
+                "class_path": f"{cls.__module__}.{cls.__qualname__}",
+                "init_args": {
+                    name: value.recipe
+                    if isinstance(value, Network)
+                    else list(value)
+                    if isinstance(value, tuple)
+                    else value
+                    for name, value in arguments.items()
+                },
+            }
+
+    return wrapped
+
+
+class Network(nn.Module):
+    """A network that remembers the arguments it was made with.
+
+    Attributes:
+        recipe: `{"class_path": ..., "init_args": {...}}`, plain data from which `checkpoint.build` makes an equal one.
+        spec_type: Class of what a checkpoint says of the data that the network was trained on.
+    """
+
+    recipe: dict[str, Any]
+    spec_type: ClassVar[Any]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.__init__ = _remember_arguments(cls, cls.__init__)  # type: ignore[method-assign]
+
+
+class ForecastNetwork(Network):
     """A network that reads `context` steps of several variates and forecasts `horizon` steps of the targets.
 
     A subclass calls `super().__init__(context, horizon)` and implements `forward` (and, where its maths has them,
@@ -57,7 +98,6 @@ class ForecastNetwork(nn.Module):
         variates: Number of series in `past` that the weights are made for; None if any number will do.
         targets: Number of targets that are forecast; None if every series of `past` is.
         reads_missing: Whether `observed` may hold False. If not, `why_no_missing` says why in one clause.
-        recipe: `{"class_path": ..., "init_args": {...}}`, plain data from which `build` makes an equal network.
     """
 
     context: int
@@ -66,7 +106,6 @@ class ForecastNetwork(nn.Module):
     targets: int | None = None
     reads_missing: bool = True
     why_no_missing: str = ""
-    recipe: dict[str, Any]
 
     def __init__(self, context: int, horizon: int) -> None:
         super().__init__()
@@ -75,10 +114,6 @@ class ForecastNetwork(nn.Module):
                 raise ValueError(f"{type(self).__name__}: {name} is {value}, expected at least 1 step.")
         self.context = context
         self.horizon = horizon
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        cls.__init__ = _remember_arguments(cls, cls.__init__)  # type: ignore[method-assign]
 
     def forward(
         self,
@@ -119,25 +154,110 @@ class ForecastNetwork(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} has no attention maps.")
 
 
-def _remember_arguments(cls: type, init: Callable[..., None]) -> Callable[..., None]:
-    """Wrap `__init__` so that the outermost call leaves its arguments behind as `recipe`."""
+class SegmentNetwork(Network):
+    """A network that reads a window of a recording as a grid of segments x channels: each alone, then all together.
 
-    @functools.wraps(init)
-    def wrapped(self: ForecastNetwork, *args: Any, **kwargs: Any) -> None:
-        init(self, *args, **kwargs)
-        if type(self) is cls:
-            bound = inspect.signature(init).bind(self, *args, **kwargs)
-            bound.apply_defaults()
-            arguments = dict(list(bound.arguments.items())[1:])
-            self.recipe = {
-                "class_path": f"{cls.__module__}.{cls.__qualname__}",
-                "init_args": {
-                    name: value.recipe if isinstance(value, ForecastNetwork) else value
-                    for name, value in arguments.items()
-                },
-            }
+    A subclass calls `super().__init__(...)` and implements `encode`, `mix` and `predict_next`. It sees tensors only.
 
-    return wrapped
+    Attributes:
+        sfreq: Hz of the signal.
+        segment_seconds: Length of a segment.
+        segments: Of a window.
+        d_model: Length of a token.
+        max_channels: Largest number of channels; None: any.
+    """
+
+    sfreq: float
+    segment_seconds: float
+    segments: int
+    d_model: int
+    max_channels: int | None
+
+    def __init__(
+        self, sfreq: float, segment_seconds: float, segments: int, d_model: int, max_channels: int | None
+    ) -> None:
+        super().__init__()
+        for name, number in (("sfreq", sfreq), ("segment_seconds", segment_seconds)):
+            if not 0 < number < 1e6:
+                raise ValueError(f"{type(self).__name__}: {name} is {number:g}, expected above 0.")
+        if segments < 1:
+            raise ValueError(f"{type(self).__name__}: segments is {segments}, expected at least 1.")
+        samples = sfreq * segment_seconds
+        if abs(samples - round(samples)) > 1e-6 or round(samples) < 1:
+            raise ValueError(
+                f"{type(self).__name__}: a segment of {segment_seconds:g} s is {samples:g} samples at {sfreq:g} Hz, "
+                "expected a whole number."
+            )
+        self.sfreq, self.segment_seconds, self.segments = sfreq, segment_seconds, segments
+        self.d_model, self.max_channels = d_model, max_channels
+
+    @property
+    def samples(self) -> int:
+        """Of a segment."""
+        return round(self.sfreq * self.segment_seconds)
+
+    @property
+    def window_seconds(self) -> float:
+        """Length of a window."""
+        return self.segments * self.segment_seconds
+
+    def encode(self, signal: Float[Tensor, "*batch time"]) -> Float[Tensor, "*batch d_model"]:
+        """Turn each segment of one channel, in microvolts, into a token, without a look at any other.
+
+        Args:
+            signal: `samples` long.
+        """
+        raise NotImplementedError
+
+    def mix(
+        self,
+        tokens: Float[Tensor, "batch segment channel d_model"],
+        channel_mask: Bool[Tensor, "batch channel"] | None = None,
+        observed: Bool[Tensor, "batch segment channel"] | None = None,
+    ) -> Float[Tensor, "batch segment channel d_model"]:
+        """Let the tokens of a window read each other.
+
+        Args:
+            tokens: Of `encode`.
+            channel_mask: False for a channel that a recording does not have: it changes nothing, its output is 0.
+            observed: False for a segment that was not recorded: it is not read, and its output means nothing.
+        """
+        raise NotImplementedError
+
+    def mix_last(
+        self,
+        tokens: Float[Tensor, "batch segment channel d_model"],
+        channel_mask: Bool[Tensor, "batch channel"] | None = None,
+        observed: Bool[Tensor, "batch segment channel"] | None = None,
+        weights: list[Tensor] | None = None,
+    ) -> Float[Tensor, "batch channel d_model"]:
+        """Return `mix(...)[:, -1]`, which may take less work.
+
+        Args:
+            tokens: As in `mix`, and so for the masks.
+            channel_mask: See there.
+            observed: See there.
+            weights: A list to which each layer's attention of the last segment's tokens is appended, (batch, head,
+                channel, segment, channel): the last two axes are what is read.
+        """
+        if weights is not None:
+            raise NotImplementedError(f"{type(self).__name__} has no attention weights.")
+        return self.mix(tokens, channel_mask, observed)[:, -1]
+
+    def predict_next(
+        self, hidden: Float[Tensor, "batch segment channel d_model"]
+    ) -> Float[Tensor, "batch segment channel d_model"]:
+        """Predict, from the output of `mix`, the token of the segment after each one."""
+        raise NotImplementedError(f"{type(self).__name__} was made without a head for pre-training.")
+
+    def forward(
+        self,
+        signal: Float[Tensor, "batch segment channel time"],
+        channel_mask: Bool[Tensor, "batch channel"] | None = None,
+        observed: Bool[Tensor, "batch segment channel"] | None = None,
+    ) -> Float[Tensor, "batch segment channel d_model"]:
+        """Encode every segment, then let them read each other."""
+        return self.mix(self.encode(signal), channel_mask, observed)
 
 
 @dataclass(frozen=True)
@@ -199,3 +319,45 @@ class TableSpec:
         mean = torch.tensor(self.mean[: self.targets], dtype=torch.float64, device=forecast.device)[:, None]
         scale = torch.tensor(self.scale[: self.targets], dtype=torch.float64, device=forecast.device)[:, None]
         return forecast.double() * scale + mean
+
+
+@dataclass(frozen=True)
+class SignalSpec:
+    """What a network must know of the recordings it was trained on, in plain data; travels in its checkpoint.
+
+    Rate, segments and channels are the network's own; this is the rest of the contract.
+
+    Attributes:
+        preparation: How recordings were prepared: the parameters of `tsattn.recordings.preparation.preset.Preset`.
+        unit: Of the signal.
+        more_channels: What is done with more channels than the network's `max_channels`, by name.
+        gaps: Whether windows that touch a gap are left without an answer ("drop") or read as far as they were
+            recorded ("mask").
+        postprocessing: From probabilities to events, fitted on validation subjects; None if that was not done.
+        fitted: What the fit scored, and by which rules.
+        trained_on: Pseudonyms of the subjects in training.
+        validated_on: Of those by whom the best epoch and the post-processing were chosen.
+    """
+
+    preparation: dict[str, Any]
+    unit: str = "uV"
+    more_channels: str = "raise"
+    gaps: str = "drop"
+    postprocessing: dict[str, Any] | None = None
+    fitted: dict[str, Any] | None = None
+    trained_on: tuple[str, ...] = ()
+    validated_on: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain lists, numbers and strings; `SignalSpec.from_dict` reads them back."""
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> "SignalSpec":
+        """Read what `to_dict` wrote."""
+        arguments: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in plain.items()}
+        return cls(**arguments)
+
+
+ForecastNetwork.spec_type = TableSpec
+SegmentNetwork.spec_type = SignalSpec

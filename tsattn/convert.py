@@ -1,4 +1,4 @@
-"""Our networks from the authors' checkpoints: one door for iTransformer, PatchTST, TimeXer and Gateformer.
+"""Our networks from the authors' checkpoints: one door for iTransformer, PatchTST, TimeXer, Gateformer and MVPFormer.
 
 Key names stand beside each model (`from_authors`); this file only finds the model, builds it, and loads strictly.
 """
@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tsattn.contracts import ForecastNetwork
+from tsattn import checkpoint
+from tsattn.contracts import Network
 from tsattn.layers.convert import Conversion, Report
 
 MODELS = {  # source: class
@@ -21,6 +22,8 @@ MODELS = {  # source: class
     "patchtst": "tsattn.models.patchtst.PatchTSTOfficial",
     "timexer": "tsattn.models.timexer.TimeXer",
     "gateformer": "tsattn.models.gateformer.Gateformer",
+    "mvpformer": "tsattn.models.mvpformer.MVPFormer",
+    "braindecode": "tsattn.models.mvpformer.MVPFormer",
 }
 TSLIB_MODELS = {  # a key that only this one has: class
     "en_embedding.glb_token": "tsattn.models.timexer.TimeXer",
@@ -38,7 +41,7 @@ class Converted:
         report: One entry per foreign key; `print(report)` shows a table.
     """
 
-    network: ForecastNetwork
+    network: Network
     report: Report
 
 
@@ -46,8 +49,8 @@ def convert(source: str, state: dict[str, Tensor], **given: Any) -> Converted:
     """Build our network from an authors' state dict.
 
     Args:
-        source: "itransformer", "patchtst", "timexer" or "gateformer" (the papers' repositories), or "tslib"
-            (Time-Series-Library, whose three models are told apart by their keys).
+        source: "itransformer", "patchtst", "timexer", "gateformer" or "mvpformer" (the papers' repositories), "tslib"
+            (Time-Series-Library, whose three models are told apart by their keys), or "braindecode" (its MVPFormer).
         state: The state dict as the authors saved it.
         **given: Arguments by our names that no shape tells, such as `heads`; see `from_authors` of each model.
 
@@ -56,10 +59,13 @@ def convert(source: str, state: dict[str, Tensor], **given: Any) -> Converted:
             unknown.
     """
     conversion = translate(source, state, **given)
-    module, _, name = conversion.class_path.rpartition(".")
-    network = getattr(importlib.import_module(module), name)(**conversion.init_args)
+    network = checkpoint.build({"class_path": conversion.class_path, "init_args": conversion.init_args})
+    name = type(network).__name__
+    absent = sorted(set(network.state_dict()) - set(conversion.state) - set(conversion.fresh))
     try:
-        network.load_state_dict(conversion.state, strict=True)
+        network.load_state_dict(conversion.state, strict=not conversion.fresh)
+        if absent:
+            raise RuntimeError(f"missing {absent[0]}")
     except RuntimeError as problem:
         raise ValueError(
             f"The weights do not fit {name}({', '.join(f'{k}={v!r}' for k, v in conversion.init_args.items())}); "
@@ -85,7 +91,10 @@ def translate(source: str, state: dict[str, Tensor], **given: Any) -> Conversion
         raise ValueError(f'source is "{source}", expected one of {", ".join(MODELS)}, tslib.')
     module, _, name = path.rpartition(".")
     model = getattr(importlib.import_module(module), name)
-    known = list(inspect.signature(model.__init__).parameters)[1:]
+    known = [*inspect.signature(model.__init__).parameters][1:] + [*inspect.signature(model.from_authors).parameters][
+        2:
+    ]
+    known = [name for name in known if name != "given"]
     if wrong := [key for key in given if key not in known]:
         raise ValueError(f"{name} has no argument {wrong[0]!r}, expected some of {', '.join(known)}.")
     return model.from_authors(state, source, **given)

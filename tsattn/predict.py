@@ -39,7 +39,7 @@ class Forecaster:
             FileNotFoundError: If there is nothing at `path`.
             ValueError: If it is damaged, not ours, or has never been trained on a table.
         """
-        loaded = checkpoint.load(path)
+        loaded = checkpoint.load(path, ForecastNetwork)
         if loaded.spec is None:
             raise ValueError(
                 f"{path} holds weights without a table's statistics (they were imported, not trained here), so a "

@@ -28,7 +28,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 import tsattn
 from tsattn import checkpoint, files
-from tsattn.contracts import ForecastNetwork, TableSpec
+from tsattn.contracts import ForecastNetwork, Network, TableSpec
 from tsattn.data.modules import TableData
 from tsattn.metrics import ForecastErrors
 from tsattn.tasks.forecast import ForecastTask
@@ -319,7 +319,7 @@ def with_config_of_checkpoint(args: list[str], command: str) -> list[str]:
             f"No configuration was given: begin with tsattn {command} -c forecast/itransformer.yaml."
         )
     path = find_checkpoint(asked, Path(run_dir) if run_dir else None)
-    checkpoint.load(path)
+    checkpoint.load(path, Network)
     config = (path if path.is_dir() else path.parent) / "config.yaml"
     if not config.exists():
         raise FileNotFoundError(f"There is no config.yaml beside {path}: pass the run's configuration by -c.")

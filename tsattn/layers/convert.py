@@ -22,12 +22,12 @@ class KeyReport:
 
     Attributes:
         key: Name in the authors' state dict, without a prefix that was stripped.
-        fate: "used", or "dropped" (then `detail` says why).
-        detail: Our name for it, or the reason.
+        fate: "used", "dropped" (then `detail` says why), or "missing" (and the caller allowed it).
+        detail: Our names for it and whether its shape changed, or the reason.
     """
 
     key: str
-    fate: Literal["used", "dropped"]
+    fate: Literal["used", "dropped", "missing"]
     detail: str
 
 
@@ -37,8 +37,8 @@ class Report(list[KeyReport]):
     def __str__(self) -> str:
         width = max((len(entry.key) for entry in self), default=0)
         lines = [f"{entry.fate:7}  {entry.key:{width}}  {entry.detail}" for entry in self]
-        used = sum(entry.fate == "used" for entry in self)
-        return "\n".join([*lines, f"{len(self)} keys: {used} used, {len(self) - used} dropped, 0 missing"])
+        used, dropped, missing = (sum(entry.fate == fate for entry in self) for fate in ("used", "dropped", "missing"))
+        return "\n".join([*lines, f"{used + dropped} keys: {used} used, {dropped} dropped; {missing} missing"])
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,16 @@ class Conversion:
     Attributes:
         class_path: Our class.
         init_args: Arguments from which to build it.
-        state: Its state dict; loads strictly.
+        state: Its state dict; loads strictly, but for `fresh`.
         report: The fate of every foreign key.
+        fresh: Our names of tensors that stay as they were initialised, as the caller allowed.
     """
 
     class_path: str
     init_args: dict[str, Any]
     state: dict[str, Tensor]
     report: Report
+    fresh: tuple[str, ...] = ()
 
 
 class Foreign:
@@ -65,9 +67,10 @@ class Foreign:
         state: As the authors saved it. A prefix "module." on every key (nn.DataParallel) is stripped.
         source: Name used in messages.
         given: What the caller said of the network, by our argument names.
+        allow: Foreign keys that may be missing, or that may be there without a place.
     """
 
-    def __init__(self, state: dict[str, Tensor], source: str, given: dict[str, Any]) -> None:
+    def __init__(self, state: dict[str, Tensor], source: str, given: dict[str, Any], allow: Sequence[str] = ()) -> None:
         self.source = source
         parallel = bool(state) and all(key.startswith("module.") for key in state)
         self.state = {key.removeprefix("module."): value for key, value in state.items()} if parallel else dict(state)
@@ -75,7 +78,9 @@ class Foreign:
         self.ours: dict[str, Tensor] = {}
         self.report: dict[str, KeyReport] = {}
         self.missing: list[str] = []
+        self.fresh: list[str] = []
         self.given = dict(given)
+        self.allow = set(allow)
 
     def __contains__(self, key: str) -> bool:
         return key in self.state
@@ -125,13 +130,22 @@ class Foreign:
         """Make our tensor `ours` of the foreign `keys`: the one, `change` of them, or their concatenation."""
         keys = [keys] if isinstance(keys, str) else list(keys)
         absent = [key for key in keys if key not in self.state]
+        if absent and self.allow.issuperset(absent):
+            for key in absent:
+                self.report[key] = KeyReport(key, "missing", f"{ours} stays as it was initialised, as allowed")
+            self.fresh.append(ours)
+            return
         self.missing += absent
         if absent:
             return
-        for key in keys:
-            self.report[key] = KeyReport(key, "used", ours + self.prefix)
         tensors = [self.state[key] for key in keys]
-        self.ours[ours] = (change(*tensors) if change else torch.cat(tensors)).clone()
+        made = (change(*tensors) if change else torch.cat(tensors)).clone()
+        self.ours[ours] = made
+        for key in keys:
+            before = f"{self.report[key].detail.removesuffix(self.prefix)}, " if key in self.report else ""
+            shape = tuple(self.state[key].shape)
+            reshaped = f" {shape} -> {tuple(made.shape)}" if len(keys) == 1 and shape != made.shape else ""
+            self.report[key] = KeyReport(key, "used", f"{before}{ours}{reshaped}{self.prefix}")
 
     def linear(self, ours: str, keys: str | Sequence[str]) -> None:
         """Make a linear map of one foreign map (or of several, stacked); a trailing convolution axis of 1 goes."""
@@ -201,11 +215,16 @@ class Foreign:
         Raises:
             ValueError: If keys are missing, or if some were neither used nor dropped.
         """
+        for key in self.state:
+            if key not in self.report and key in self.allow:
+                self.drop(key, "has no place here, as allowed")
         if self.missing:
-            raise ValueError(f"{self.source}: {len(self.missing)} keys missing: {', '.join(self.missing)}.")
+            names = list(dict.fromkeys(self.missing))
+            raise ValueError(f"{self.source}: {len(names)} keys missing: {', '.join(names)}.")
         unknown = [key for key in self.state if key not in self.report]
         if unknown:
             raise ValueError(
                 f"{self.source}: {len(unknown)} unknown keys: {', '.join(unknown)}; expected every key to have a place."
             )
-        return Conversion(class_path, init_args, self.ours, Report(self.report[key] for key in self.state))
+        named = [*self.state, *(key for key in self.report if key not in self.state)]
+        return Conversion(class_path, init_args, self.ours, Report(self.report[k] for k in named), tuple(self.fresh))

@@ -5,7 +5,7 @@ its parameters: `take_attention` reads them under their authors' names. Differen
 that an adapter can sit on either; no buffers; padding at the end changes nothing; distances may be absolute.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -13,10 +13,20 @@ from torch import Tensor, nn
 
 from tsattn.layers.convert import Foreign
 from tsattn.layers.dropout import Dropout
-from tsattn.ops.mvpa import MVPAMaps, mvpa_attention
+from tsattn.ops.mvpa import MVPAMaps, mvpa_attention, mvpa_last
 from tsattn.ops.mvpa.problem import Backend, DropoutKind, check_choices, check_grid_masks, last_steps, padding
 
 Index = Literal["current", "absolute"]
+
+
+class _Projected(NamedTuple):
+    """What the operators are given, see `mvpa_attention`."""
+
+    query: Tensor
+    key: Tensor | None
+    value: Tensor
+    time_key: Tensor
+    channel_key: Tensor
 
 
 class MVPAttention(nn.Module):
@@ -115,6 +125,68 @@ class MVPAttention(nn.Module):
         Raises:
             ValueError: If a table has too few rows, or a mask does not fit.
         """
+        result: Any = mvpa_attention(
+            *self._project(tokens, time_table, channel_table, channel_mask, time_mask, key_mask),
+            content_bias=self.content_bias, time_bias=self.time_bias, channel_bias=self.channel_bias,
+            window=self.window, causal=self.causal, full_last=self.full_last,
+            channel_mask=channel_mask, time_mask=time_mask, key_mask=key_mask,
+            dropout_p=self.dropout, dropout=self.dropout_kind, training=self.training,
+            scale=self.scale, backend=self.backend, return_maps=maps is not None,
+        )  # fmt: skip
+        if maps is not None:
+            result, of_layer = result
+            maps.append(of_layer)
+        return self.residual_dropout(self.out(result.permute(0, 2, 3, 1, 4).flatten(-2)))
+
+    def last(
+        self,
+        tokens: Float[Tensor, "batch time channel d_model"],
+        time_table: Float[Tensor, "row d_model"],
+        channel_table: Float[Tensor, "channel_row d_model"],
+        channel_mask: Bool[Tensor, "batch channel"] | None = None,
+        key_mask: Bool[Tensor, "batch time channel"] | None = None,
+        weights: list[Tensor] | None = None,
+    ) -> Float[Tensor, "batch channel d_model"]:
+        """Return the last step of `forward`, without the work for the others.
+
+        Args:
+            tokens: See `forward`, and so for the tables and masks.
+            time_table: See there.
+            channel_table: See there.
+            channel_mask: See there.
+            key_mask: See there.
+            weights: A list to which the softmax is appended, (batch, head, channel, time, channel): who of the last
+                step reads whom.
+
+        Raises:
+            ValueError: If attention is not causal, or as in `forward`.
+        """
+        if not self.causal:
+            raise ValueError("MVPAttention: last() is for causal attention.")
+        inputs = self._project(tokens, time_table, channel_table, channel_mask, None, key_mask, last=True)
+        result: Any = mvpa_last(
+            *inputs,
+            content_bias=self.content_bias, time_bias=self.time_bias, channel_bias=self.channel_bias,
+            window=self.window, full_last=self.full_last, channel_mask=channel_mask, key_mask=key_mask,
+            dropout_p=self.dropout, dropout=self.dropout_kind, training=self.training,
+            scale=self.scale, return_weights=weights is not None,
+        )  # fmt: skip
+        if weights is not None:
+            result, of_layer = result
+            weights.append(of_layer)
+        return self.residual_dropout(self.out(result.transpose(1, 2).flatten(-2)))
+
+    def _project(
+        self,
+        tokens: Tensor,
+        time_table: Tensor,
+        channel_table: Tensor,
+        channel_mask: Tensor | None,
+        time_mask: Tensor | None,
+        key_mask: Tensor | None,
+        last: bool = False,
+    ) -> _Projected:
+        """Check, and return queries (of all steps, or of the last one), keys, values and keys by distance."""
         if tokens.ndim != 4 or tokens.shape[-1] != self.query.in_features:
             raise ValueError(
                 f"MVPAttention: tokens has shape {tuple(tokens.shape)}, expected (batch, time, channel, "
@@ -142,25 +214,15 @@ class MVPAttention(nn.Module):
         if padded is not None:  # what stands there must not reach the weights' gradients
             tokens = tokens.masked_fill(padded[:, 0, :, :, None], 0)
         size = width // self.heads
-        query, value = (x(tokens).unflatten(-1, (-1, size)).permute(0, 3, 1, 2, 4) for x in (self.query, self.value))
+        asking = self.query(tokens[:, -1:] if last else tokens)
+        query, value = (x.unflatten(-1, (-1, size)).permute(0, 3, 1, 2, 4) for x in (asking, self.value(tokens)))
         key = None if self.key is None else self.key(tokens).unflatten(-1, (-1, size)).permute(0, 3, 1, 2, 4)
         time_key = self._by_distance(self.time_key, time_table, time, time_mask)
         if time_table.ndim == 3:  # rows t - t' + T - 1: later keys, farthest first, then earlier ones, nearest first
             earlier, later = time_key.chunk(2)
             time_key = torch.cat([later[:, :, 1:].flip(2), earlier], 2)
         channel_key = self._by_distance(self.channel_key, channel_table, channels, channel_mask)
-        result: Any = mvpa_attention(
-            query, key, value, time_key, channel_key,
-            content_bias=self.content_bias, time_bias=self.time_bias, channel_bias=self.channel_bias,
-            window=self.window, causal=self.causal, full_last=self.full_last,
-            channel_mask=channel_mask, time_mask=time_mask, key_mask=key_mask,
-            dropout_p=self.dropout, dropout=self.dropout_kind, training=self.training,
-            scale=self.scale, backend=self.backend, return_maps=maps is not None,
-        )  # fmt: skip
-        if maps is not None:
-            result, of_layer = result
-            maps.append(of_layer)
-        return self.residual_dropout(self.out(result.permute(0, 2, 3, 1, 4).flatten(-2)))
+        return _Projected(query[:, :, 0] if last else query, key, value, time_key, channel_key)
 
     def extra_repr(self) -> str:
         """Say what the parameters do not."""

@@ -21,7 +21,7 @@ from tsattn.recordings.splits.split import as_recordings
 from tsattn.recordings.splits.splits import Span, Splits
 from tsattn.recordings.store import open_store
 from tsattn.recordings.windows.batches import RecordingLoader, WindowBatches
-from tsattn.recordings.windows.channel_choice import MoreChannels, choose_channels
+from tsattn.recordings.windows.channel_choice import MoreChannels, choose_channels, describe_choice
 from tsattn.recordings.windows.labels import Rule
 from tsattn.recordings.windows.places import Gaps, Windowing, read_window
 from tsattn.recordings.windows.reading import WindowReader
@@ -51,7 +51,8 @@ class RecordingDataModule(lightning.LightningDataModule):
         gaps: "drop" leaves out windows that touch a gap; "mask" keeps them if at least half of them was recorded.
         bads: Whether channels that are marked as bad are read: "drop" or "keep".
         max_channels: Room of the model; None: any number.
-        more_channels: Of recordings with more: raise, spread, ensemble (`channel_choice.choose_channels`).
+        more_channels: Of recordings with more: raise, spread, variance, ensemble (`channel_choice.choose_channels`);
+            "variance" looks at a recording's training part, at all of it if it has none.
         batch_size: Training windows per batch and process.
         eval_batch_size: Windows per batch of validation and test; None: as in training.
         balance: Share of windows with a seizure in a training epoch; None: as they are. Never in validation and test.
@@ -146,6 +147,7 @@ class RecordingDataModule(lightning.LightningDataModule):
         self._recordings: list[Recording] = []
         self._audited: Splits | None = None
         self._channels: list[list[list[int]]] = []
+        self._choices: list[dict[str, Any]] = []
         self._tables: dict[str, WindowTable] = {}
 
     @classmethod
@@ -189,16 +191,23 @@ class RecordingDataModule(lightning.LightningDataModule):
             if bad:
                 log.info("%d channels of %d recordings are bad and left out.", bad, len(recordings))
             recordings = [recording.pick(bads=False) for recording in recordings]
-        self._channels = [choose_channels(item, self.max_channels, self.more_channels) for item in recordings]
-        for item, readings in zip(recordings, self._channels, strict=True):
-            if sum(map(len, readings)) < len(item.names):
+        channels, choices = [], []
+        for item in recordings:
+            train = self._audited.of(item.id, "train")
+            parts = [(max(span.begin, 0.0), span.end) for span in train] or None
+            readings = choose_channels(item, self.max_channels, self.more_channels, parts)
+            choice = describe_choice(item, readings, self.more_channels, parts)
+            if choice["left_out"]:
                 log.warning(
-                    "%s: %d of %d channels are read, evenly over its shafts.",
+                    "%s: %d of %d channels are read, chosen by %r.",
                     item.id,
-                    len(readings[0]),
-                    len(item.names),
+                    choice["read"],
+                    choice["of"],
+                    choice["policy"],
                 )
-        self._recordings = recordings
+            channels.append(readings)
+            choices.append(choice)
+        self._channels, self._choices, self._recordings = channels, choices, recordings
 
     def _audit(self, recordings: list[Recording]) -> Splits:
         if self.splits is None:
@@ -219,6 +228,12 @@ class RecordingDataModule(lightning.LightningDataModule):
         """The recordings; `RecordingBatch.recording` counts in this list."""
         self.prepare()
         return self._recordings
+
+    @property
+    def channel_choices(self) -> list[dict[str, Any]]:
+        """Which channels of each recording are read, in plain data (`channel_choice.describe_choice`)."""
+        self.prepare()
+        return self._choices
 
     @property
     def audited(self) -> Splits:

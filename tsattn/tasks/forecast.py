@@ -268,7 +268,7 @@ class ForecastTask(L.LightningModule):
         Raises:
             ValueError: If it is damaged, not ours, or of another network.
         """
-        loaded = files.load(path)
+        loaded = files.load(path, ForecastNetwork)
         expect_same_recipe(self.network, loaded.network.recipe, path)
         files.load_strictly(self.network, loaded.network.state_dict(), path)
         return loaded.spec
@@ -276,7 +276,7 @@ class ForecastTask(L.LightningModule):
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> "ForecastTask":
         """Rebuild the network from the checkpoint's recipe and load its weights; further arguments are the task's."""
-        loaded = files.load(checkpoint_path)
+        loaded = files.load(checkpoint_path, ForecastNetwork)
         task = cls(loaded.network, *args, **kwargs)
         task.spec = loaded.spec
         task.about = loaded.about

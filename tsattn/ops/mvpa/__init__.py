@@ -6,6 +6,8 @@
     torch       factorised, memory linear in the tokens, any device                               (factorised.py)
     triton      the same on a GPU, fused                                                          (kernel.py)
 
+`mvpa_last` is the same for the queries of the last step alone (last.py).
+
 Read `reference.py`, then `factorised.py`, then `kernel.py`. Multi-variate parallel attention: MVPFormer (Carzaniga et
 al., 2025); here written from a description of IBM/multi-variate-parallel-transformer (Apache-2.0).
 """
@@ -20,11 +22,12 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from tsattn.ops.mvpa.dropout import drop, structured_dropout, uniform
+from tsattn.ops.mvpa.last import mvpa_last
 from tsattn.ops.mvpa.problem import Backend, DropoutKind, Inputs, Options, check_choices, check_masks, check_tensors
 from tsattn.ops.mvpa.reference import MVPAMaps, mvpa_reference
 from tsattn.ops.mvpa.registration import mvpa_forward
 
-__all__ = ["Backend", "DropoutKind", "MVPAMaps", "drop", "mvpa_attention", "structured_dropout"]
+__all__ = ["Backend", "DropoutKind", "MVPAMaps", "drop", "mvpa_attention", "mvpa_last", "structured_dropout"]
 
 DENSE_BYTES = 4 << 30  # above this, the dense form has to be asked for by name
 DENSE_TENSORS = 8  # of tokens x tokens that it holds at once: logits, their terms and indices, weights
