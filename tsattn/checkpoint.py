@@ -5,6 +5,7 @@ and an exported folder (`config.json` + `model.safetensors`). Both load without 
 ours, or of modules that the caller has imported already, are built from a file.
 """
 
+import hashlib
 import importlib
 import json
 import sys
@@ -185,6 +186,15 @@ def export(
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     write_atomically(folder / "model.safetensors", lambda file: file.write(save(weights)))
     write_atomically(folder / "config.json", lambda file: file.write(json.dumps(entry, indent=2).encode()))
+
+
+def digest(path: str | Path) -> dict[str, Any]:
+    """Return name and SHA-256 of a checkpoint's file (of the weights, of an exported folder), for provenance."""
+    path = Path(path)
+    if path.is_dir():
+        path = next((path / n for n in ("model.safetensors", "best.ckpt") if (path / n).exists()), path / "config.json")
+    with path.open("rb") as file:
+        return {"file": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 def make_entry(

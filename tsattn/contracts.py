@@ -165,6 +165,7 @@ class SegmentNetwork(Network):
         segments: Of a window.
         d_model: Length of a token.
         max_channels: Largest number of channels; None: any.
+        head: What `predict_next` needs and nothing else does; None if there is none.
     """
 
     sfreq: float
@@ -172,6 +173,7 @@ class SegmentNetwork(Network):
     segments: int
     d_model: int
     max_channels: int | None
+    head: nn.Module | None
 
     def __init__(
         self, sfreq: float, segment_seconds: float, segments: int, d_model: int, max_channels: int | None
@@ -190,6 +192,7 @@ class SegmentNetwork(Network):
             )
         self.sfreq, self.segment_seconds, self.segments = sfreq, segment_seconds, segments
         self.d_model, self.max_channels = d_model, max_channels
+        self.head = None
 
     @property
     def samples(self) -> int:

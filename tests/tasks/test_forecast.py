@@ -20,8 +20,9 @@ from tsattn import checkpoint
 from tsattn.contracts import Batch
 from tsattn.data.modules import TableData
 from tsattn.models.itransformer import ITransformer
-from tsattn.tasks.forecast import ForecastTask, epoch_factors, expect_same_recipe
-from tsattn.train import WholeFileIO
+from tsattn.tasks.forecast import ForecastTask, epoch_factors
+from tsattn.tasks.task import expect_same_recipe
+from tsattn.train.folder import WholeFileIO
 
 
 def small(**changes: object) -> ITransformer:

@@ -55,6 +55,8 @@ class SegmentClassifier(Network):
         self.pooling = pooling
         self.pool = AttentivePool(network.d_model, queries) if pooling == "attentive" else None
         self.head = nn.Linear(network.d_model, outputs, bias=False)
+        if network.head is not None:
+            network.head.requires_grad_(False)  # nothing here reads it
         if lora_rank:
             add_adapters(network, tuple(lora_targets), lora_rank, lora_alpha)
 

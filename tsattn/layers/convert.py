@@ -38,7 +38,7 @@ class Report(list[KeyReport]):
         width = max((len(entry.key) for entry in self), default=0)
         lines = [f"{entry.fate:7}  {entry.key:{width}}  {entry.detail}" for entry in self]
         used, dropped, missing = (sum(entry.fate == fate for entry in self) for fate in ("used", "dropped", "missing"))
-        return "\n".join([*lines, f"{used + dropped} keys: {used} used, {dropped} dropped; {missing} missing"])
+        return "\n".join([*lines, f"{used + dropped} keys: {used} used, {dropped} dropped, {missing} missing"])
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """MVPFormer: a foundation model of intracranial EEG. Carzaniga et al. (2025), arXiv:2506.20354.
 
-Ours, from a description of IBM/multi-variate-parallel-transformer (Apache-2.0), whose numbers it gives and whose weights
-it reads (`from_authors`), as it does those of braindecode's port. Different: any subset of channels in a batch, segments
+Ours, from a description of IBM/multi-variate-parallel-transformer (Apache-2.0), whose numbers it gives and whose
+weights it reads (`from_authors`), as it does those of braindecode's port. Different: any channels in a batch, segments
 that were not recorded, distances that may be absolute, a last layer that is computed for the last segment alone where
 nothing else is asked for; no unused parameters.
 """

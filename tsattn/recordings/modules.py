@@ -14,10 +14,11 @@ import lightning
 import numpy as np
 import xarray as xr
 
-from tsattn.contracts import RecordingBatch
+from tsattn.contracts import RecordingBatch, SignalSpec
+from tsattn.recordings.preparation.preset import CONTRACT
 from tsattn.recordings.recording import Recording
 from tsattn.recordings.splits.leaks import audit, same_signal, twins_in_report
-from tsattn.recordings.splits.split import as_recordings
+from tsattn.recordings.splits.split import By, as_recordings, split
 from tsattn.recordings.splits.splits import Span, Splits
 from tsattn.recordings.store import open_store
 from tsattn.recordings.windows.batches import RecordingLoader, WindowBatches
@@ -39,7 +40,8 @@ class RecordingDataModule(lightning.LightningDataModule):
 
     Args:
         store: Path of a prepared store; `from_recordings` takes recordings from memory.
-        splits: File that `tsattn recordings split` wrote, or a split. None: everything is for test and prediction.
+        splits: File that `tsattn recordings split` wrote, or a split; "subject", "seizure" or "time" makes one with the
+            usual shares. None: everything is for test and prediction.
         fold: Which fold is for test, if the split has folds; the next one is for validation.
         segments: Of a window.
         segment_seconds: Length of a segment.
@@ -210,6 +212,8 @@ class RecordingDataModule(lightning.LightningDataModule):
         self._channels, self._choices, self._recordings = channels, choices, recordings
 
     def _audit(self, recordings: list[Recording]) -> Splits:
+        if self.splits in get_args(By):
+            return split(recordings, by=self.splits, seed=self.seed, embargo_seconds=self.windowing.window_seconds)  # type: ignore[arg-type]
         if self.splits is None:
             return Splits(tuple(Span(item.id, 0.0, item.duration, "test") for item in recordings))
         splits = self.splits if isinstance(self.splits, Splits) else Splits.load(self.splits)
@@ -246,6 +250,21 @@ class RecordingDataModule(lightning.LightningDataModule):
     def sfreq(self) -> float:
         """Hz, of all windows."""
         return self.windowing.sfreq or self.recordings[0].sfreq
+
+    @property
+    def spec(self) -> SignalSpec:
+        """What a network that is trained on these recordings must know of them.
+
+        Raises:
+            ValueError: If the recordings were prepared in different ways.
+        """
+        found = [item.about.get("provenance", {}).get("preset", {}) for item in self.recordings]
+        for item, one in zip(self.recordings, found, strict=True):
+            if any(one.get(name) != found[0].get(name) for name in CONTRACT):
+                raise ValueError(
+                    f"{item.id} was prepared in another way than {self.recordings[0].id}: prepare them in one store."
+                )
+        return SignalSpec(dict(found[0]), more_channels=self.more_channels, gaps=self.windowing.gaps)
 
     def names(self, batch: RecordingBatch, row: int) -> list[str]:
         """Return the names of the channels of one row of a batch, in its order.

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-import lightning as L
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -17,10 +16,10 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from torchmetrics import MeanMetric
 
-import tsattn
 from tsattn import checkpoint as files
 from tsattn.contracts import Batch, ForecastNetwork, TableSpec
 from tsattn.metrics import ForecastErrors
+from tsattn.tasks.task import Task
 
 Loss = Literal["mse", "mae", "huber"]
 Schedule = Literal["constant", "constant-patchtst", "type1", "type3", "type3-patchtst", "cosine", "onecycle"]
@@ -53,7 +52,7 @@ def epoch_factors(schedule: Schedule, epochs: int) -> list[float]:
     raise ValueError(f"schedule {schedule!r} is not stepped by epochs.")
 
 
-class ForecastTask(L.LightningModule):
+class ForecastTask(Task):
     """Train, validate and test any forecaster.
 
     Args:
@@ -68,6 +67,10 @@ class ForecastTask(L.LightningModule):
         weights: Start from these weights: a folder of `tsattn import-checkpoint`, an exported folder or a `.ckpt`.
     """
 
+    shown = ("val_loss", "val_mse", "val_mae")
+    network: ForecastNetwork
+    spec: TableSpec | None  # from the data at fit, from the checkpoint at test
+
     def __init__(
         self,
         network: ForecastNetwork,
@@ -80,22 +83,16 @@ class ForecastTask(L.LightningModule):
         onecycle_start: float = 0.3,
         weights: Path | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(lr)
         self.network = network
         self.loss_name = loss
-        self.lr = lr
         self.schedule = schedule
         self.optimizer_name = optimizer
         self.weight_decay = weight_decay
         self.betas = betas
         self.onecycle_start = onecycle_start
-        self.spec: TableSpec | None = None  # from the data at fit, from the checkpoint at test
-        self.about: dict[str, Any] = {"tsattn": tsattn.__version__, "torch": str(torch.__version__)}
         self.errors = ForecastErrors(1)  # of the last evaluation; made anew for the targets at its start
         self.mean_loss = MeanMetric()
-        self._random_state: dict[str, Any] | None = None
-        self.settings: dict[str, Any] = {}  # what must not change when a run goes on
-        self.train_sum, self.train_steps, self.epoch_lr = torch.zeros(()), 0, lr
         if weights is not None:
             self.load_weights(weights)
 
@@ -121,7 +118,7 @@ class ForecastTask(L.LightningModule):
         if data is not None and hasattr(data, "fingerprint"):
             self.about["fingerprint"] = data.fingerprint
         if data is not None:
-            self.settings = self._settings_with(data)
+            self.settings = self.settings_with(data)
         forecast = self.network.targets
         if self.spec is not None and forecast is not None and forecast != self.spec.targets:
             raise ValueError(
@@ -129,47 +126,9 @@ class ForecastTask(L.LightningModule):
                 "one with --data.target, or take a network that forecasts every series."
             )
 
-    def on_train_start(self) -> None:
-        """Continue an interrupted run with the random numbers it would have drawn."""
-        self.train_sum = self.train_sum.to(self.device)
-        self.epoch_lr = self.trainer.optimizers[0].param_groups[0]["lr"]
-        if self._random_state is not None:
-            torch.set_rng_state(self._random_state["cpu"].cpu())
-            if "cuda" in self._random_state and self.device.type == "cuda":
-                torch.cuda.set_rng_state(self._random_state["cuda"].cpu(), self.device)
-            self._random_state = None
-
-    def on_train_epoch_start(self) -> None:
-        """Start the epoch's mean loss, and note its learning rate, which Lightning steps before the epoch ends.
-
-        Lightning does not call this when it continues within an epoch; then the checkpoint's sums go on.
-        """
-        self.epoch_lr = self.trainer.optimizers[0].param_groups[0]["lr"]
-        self.train_sum = torch.zeros((), device=self.device)
-        self.train_steps = 0
-
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Return the loss; nothing is logged per step, so a step costs what the network costs."""
-        loss = self.loss(self(batch), batch)
-        self.train_sum += loss.detach()
-        self.train_steps += 1
-        return loss
-
-    @property
-    def train_loss(self) -> float:
-        """Mean loss over this epoch's steps so far."""
-        return (self.train_sum / max(1, self.train_steps)).item()
-
-    def on_train_epoch_end(self) -> None:
-        """Log the epoch's mean loss and learning rate; a loss that is not finite stops the run here."""
-        mean = self.train_loss
-        if not math.isfinite(mean):
-            raise ValueError(
-                f"The training loss of epoch {self.current_epoch + 1} is {mean}. Lower --model.lr (now {self.lr:g}), "
-                "or look for infinite values in the table."
-            )
-        self.log("train_loss", mean)
-        self.log("lr", self.epoch_lr)
+        return self.count(self.loss(self(batch), batch))
 
     def on_validation_epoch_start(self) -> None:
         """Start the scores; they know how many targets there are once a checkpoint is loaded."""
@@ -201,7 +160,8 @@ class ForecastTask(L.LightningModule):
         """Log `test_mse` and `test_mae` over every window."""
         self.log_dict({f"test_{name}": value for name, value in self.errors.compute().items()})
 
-    def _settings_with(self, data: Any) -> dict[str, Any]:
+    def settings_with(self, data: Any) -> dict[str, Any]:
+        """Return what must not change when a run goes on."""
         names = ("loss_name", "lr", "schedule", "optimizer_name", "weight_decay", "betas", "onecycle_start")
         own = {name.removesuffix("_name"): getattr(self, name) for name in names}
         of_data = {name: getattr(data, name, None) for name in ("fingerprint", "batch_size", "seed")}
@@ -226,53 +186,6 @@ class ForecastTask(L.LightningModule):
         scheduler = LambdaLR(optimizer, lambda epoch: factors[min(epoch, len(factors) - 1)])
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
 
-    # ---- checkpoints
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Write the recipe, the table's statistics and the state of the random numbers, all in plain data."""
-        checkpoint[files.KEY] = files.make_entry(self.network, self.spec, self.about)
-        checkpoint["random"] = {"cpu": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            checkpoint["random"]["cuda"] = torch.cuda.get_rng_state(self.device)
-        checkpoint["train_loss"] = {"sum": self.train_sum.cpu(), "steps": self.train_steps}
-        checkpoint["settings"] = self.settings
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the state of a run that goes on, after refusing that of another network, table or setting.
-
-        Raises:
-            ValueError: Naming what differs, with both values.
-        """
-        entry = checkpoint[files.KEY]
-        expect_same_recipe(self.network, entry["network"], "The checkpoint")
-        before = checkpoint.get("settings", {})
-        different = [
-            f"{name} was {before[name]!r} and is {value!r}"
-            for name, value in self.settings.items()
-            if name in before and before[name] != value
-        ]
-        if different and self.trainer.training:
-            raise ValueError(
-                f"The run cannot go on as another one: {'; '.join(different)}. Pass the run's own config.yaml, or "
-                "start a new run from its weights with --model.weights."
-            )
-        if "train_loss" in checkpoint:
-            self.train_sum, self.train_steps = checkpoint["train_loss"]["sum"], checkpoint["train_loss"]["steps"]
-        if entry["spec"]:
-            self.spec = TableSpec.from_dict(entry["spec"])
-        self._random_state = checkpoint.get("random")
-
-    def load_weights(self, path: str | Path) -> TableSpec | None:
-        """Load a `.ckpt` or an exported folder into the network; return the table it was trained on.
-
-        Raises:
-            ValueError: If it is damaged, not ours, or of another network.
-        """
-        loaded = files.load(path, ForecastNetwork)
-        expect_same_recipe(self.network, loaded.network.recipe, path)
-        files.load_strictly(self.network, loaded.network.state_dict(), path)
-        return loaded.spec
-
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> "ForecastTask":
         """Rebuild the network from the checkpoint's recipe and load its weights; further arguments are the task's."""
@@ -281,28 +194,3 @@ class ForecastTask(L.LightningModule):
         task.spec = loaded.spec
         task.about = loaded.about
         return task
-
-
-def expect_same_recipe(network: ForecastNetwork, recipe: dict[str, Any], source: Any) -> None:
-    """Raise if a checkpoint's recipe differs from a network's in anything but dropout, naming what differs.
-
-    Raises:
-        ValueError: With both values of every argument that differs.
-    """
-    own = network.recipe
-    if recipe["class_path"] != own["class_path"]:
-        raise ValueError(
-            f"{source} holds {recipe['class_path'].rpartition('.')[2]}, the configuration asks for "
-            f"{own['class_path'].rpartition('.')[2]}. Pass the configuration of the run that wrote it."
-        )
-    free = {"dropout", "head_dropout"}  # they change no weight
-    different = [
-        f"{name} is {recipe['init_args'].get(name)!r} there and {value!r} here"
-        for name, value in own["init_args"].items()
-        if name not in free and recipe["init_args"].get(name) != value
-    ]
-    if different:
-        raise ValueError(
-            f"{source} does not fit the configured {type(network).__name__}: {'; '.join(different)}. "
-            "Pass the configuration of the run that wrote it (config.yaml in its folder)."
-        )

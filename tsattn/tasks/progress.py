@@ -14,20 +14,21 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from tqdm import tqdm
 
-COLUMNS = ("epoch", "train_loss", "val_loss", "val_mse", "val_mae", "lr", "seconds")
-
 
 class Progress(Callback):
     """Print the epoch's losses and seconds, and append them to a CSV file.
 
     Args:
-        best: Knows the best validation loss, also of a run that goes on.
+        best: Knows the best validation score, also of a run that goes on.
         path: CSV file, one row per epoch; rows of epochs that are run again are replaced.
+        shown: Names of the validation's scores.
     """
 
-    def __init__(self, best: ModelCheckpoint, path: Path) -> None:
+    def __init__(self, best: ModelCheckpoint, path: Path, shown: tuple[str, ...]) -> None:
         self.best = best
         self.path = path
+        self.shown = shown
+        self.columns = ("epoch", "train_loss", *shown, "lr", "seconds")
         self.bar: tqdm | None = None
         self.since = 0.0
 
@@ -35,15 +36,21 @@ class Progress(Callback):
         """Open the bar, and forget the rows of epochs that are to come."""
         steps = int(trainer.estimated_stepping_batches)
         self.bar = tqdm(
-            total=steps, initial=trainer.global_step, disable=not sys.stderr.isatty(), unit="step", mininterval=0.5
+            total=steps,
+            initial=trainer.global_step,
+            disable=not (sys.stderr.isatty() and trainer.is_global_zero),
+            unit="step",
+            mininterval=0.5,
         )
         self.since = time.perf_counter()
         kept = []
+        if not trainer.is_global_zero:
+            return
         if self.path.exists():
             with self.path.open(newline="") as file:
                 kept = [row for row in csv.DictReader(file) if int(row["epoch"]) <= trainer.current_epoch]
         with self.path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
+            writer = csv.DictWriter(file, self.columns)
             writer.writeheader()
             writer.writerows(kept)
 
@@ -58,17 +65,20 @@ class Progress(Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Print and keep the epoch; its validation has run already, and the module's own hook comes after this one."""
-        scores = {name: float(trainer.callback_metrics[name]) for name in ("val_loss", "val_mse", "val_mae")}
-        best = self.best.best_model_score
-        mark = " *" if best is None or scores["val_loss"] <= float(best) else ""
+        scores = {name: float(trainer.callback_metrics[name]) for name in self.shown}
+        best, name = self.best.best_model_score, str(self.best.monitor)
+        sign = 1 if self.best.mode == "min" else -1
+        mark = " *" if best is None or sign * scores[name] <= sign * float(best) else ""
         seconds = time.perf_counter() - self.since
         row = {"epoch": trainer.current_epoch + 1, "train_loss": module.train_loss, **scores, "lr": module.epoch_lr}
-        with self.path.open("a", newline="") as file:
-            csv.DictWriter(file, COLUMNS).writerow({**row, "seconds": round(seconds, 1)})
-        tqdm.write(
-            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  train {module.train_loss:.4f}  "
-            f"val {scores['val_loss']:.4f}{mark}  lr {module.epoch_lr:.2g}  {seconds:.1f} s"
-        )
+        if trainer.is_global_zero:
+            with self.path.open("a", newline="") as file:
+                csv.DictWriter(file, self.columns).writerow({**row, "seconds": round(seconds, 1)})
+            told = f"val {scores[name]:.4f}" if name == "val_loss" else f"{name} {scores[name]:.4f}"
+            tqdm.write(
+                f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  train {module.train_loss:.4f}  {told}{mark}  "
+                f"lr {module.epoch_lr:.2g}  {seconds:.1f} s"
+            )
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Close the bar."""

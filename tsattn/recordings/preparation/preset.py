@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args, get_type_hints
 from tsattn.recordings.checks import RULES
 from tsattn.recordings.recording import SIGNAL_TYPES
 
+CONTRACT = ("sfreq", "resample", "notch", "quality", "band", "order", "reference")  # what changes a signal, not which
 Method = Literal["none", "median", "average", "bipolar", "laplacian"]
 
 

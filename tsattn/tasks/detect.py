@@ -1,0 +1,358 @@
+"""Seizure detection: fine-tune a recording network on labelled windows, choose by events, fit the post-processing.
+
+Ours. What is trained of a pre-trained network is one word, `adapt`. The best epoch is that with the highest F1 of
+events in validation subjects; the post-processing that gave it is fitted on them alone and travels in the checkpoint.
+"""
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+import xarray as xr
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tsattn import checkpoint as files
+from tsattn.contracts import Network, RecordingBatch, SegmentNetwork, SignalSpec
+from tsattn.events.cohort import Scores, score_recordings
+from tsattn.events.detect import PostProcessing
+from tsattn.events.fit import Fitted, fit_postprocessing
+from tsattn.events.table import seizures
+from tsattn.layers.classifier import Pooling, SegmentClassifier
+from tsattn.recordings.modules import RecordingDataModule
+from tsattn.recordings.splits.splits import Span
+from tsattn.tasks.optim import Decay, adamw, decay_groups
+from tsattn.tasks.recordings import Contract, agree, check_geometry, gathered, masks, subjects
+from tsattn.tasks.task import Task
+
+log = logging.getLogger(__name__)
+Adapt = Literal["full", "lora", "linear", "attentive", "subject"]
+TIE = 1e-4  # by how much a loss counts beside the F1 of events, which often ties on few seizures
+
+
+class DetectTask(Task):
+    """Train a seizure detector.
+
+    Args:
+        checkpoint: Start from these weights: an exported folder (of `tsattn import-checkpoint` or of a run), or a
+            `.ckpt`; of pre-training, or of a detector.
+        network: Instead of a checkpoint: train from scratch, which takes adapt="full".
+        adapt: What is trained. "lora": low-rank adapters and the head. "full": everything. "linear": the head alone.
+            "attentive": a head that pools by attention over channels and segments, alone. "subject": adapters alone,
+            on top of a finished detector, for one new patient with few seizures; training and validation may then be
+            of one person.
+        pooling: Of a new head, for "lora" and "full": "mean" over the last segment's channels, or "attentive".
+        lora_rank: Of adapters.
+        lora_alpha: Their scale, times rank.
+        lora_targets: Linear maps that have one, by the ends of their names.
+        class_weights: Of no seizure and seizure in the loss; "balanced" makes them equal in sum; None weighs windows
+            alike.
+        focal: Exponent of the focal loss (Lin et al., 2017), which lets easy windows count less; None for none.
+        lr: Largest learning rate.
+        warmup: Share of the steps in which it rises.
+        weight_decay: Of AdamW.
+        decay: "matrices": of linear maps only. "all": everything.
+        contract: "keep" refuses recordings that were prepared in another way than the checkpoint's; "adopt" takes
+            theirs from now on.
+        run: A checkpoint of this task that is scored, or goes on: the network is built as it says. In the place of
+            checkpoint and network.
+
+    Raises:
+        ValueError: If a word or number has no sense, there is no network, or the checkpoint has no head to adapt.
+    """
+
+    monitor = ("val_score", "max")
+    shown = ("val_score", "val_f1_event", "val_sensitivity", "val_fp_per_hour", "val_loss")
+    weights_option = "checkpoint"
+    network: SegmentClassifier
+    spec: SignalSpec | None
+
+    def __init__(
+        self,
+        checkpoint: Path | None = None,
+        network: SegmentNetwork | None = None,
+        adapt: Adapt = "lora",
+        pooling: Pooling = "mean",
+        lora_rank: int = 8,
+        lora_alpha: float = 16.0,
+        lora_targets: Sequence[str] = ("query", "value"),
+        class_weights: Literal["balanced"] | list[float] | None = None,
+        focal: float | None = None,
+        lr: float = 1e-4,
+        warmup: float = 0.1,
+        weight_decay: float = 0.01,
+        decay: Decay = "matrices",
+        contract: Contract = "keep",
+        run: Path | None = None,
+    ) -> None:
+        super().__init__(lr)
+        if adapt not in ("full", "lora", "linear", "attentive", "subject"):
+            raise ValueError(f"adapt is {adapt!r}, expected full, lora, linear, attentive or subject.")
+        if focal is not None and not focal > 0:
+            raise ValueError(f"focal is {focal:g}, expected above 0, or None.")
+        if isinstance(class_weights, list) and not (len(class_weights) == 2 and min(class_weights) > 0):
+            raise ValueError(f"class_weights is {class_weights}, expected two numbers above 0: no seizure, seizure.")
+        if not 0 <= warmup < 1:
+            raise ValueError(f"warmup is {warmup:g}, expected a share of the steps, 0 or more and below 1.")
+        self.adapt, self.class_weights, self.focal = adapt, class_weights, focal
+        self.warmup, self.weight_decay, self.decay, self.contract = warmup, weight_decay, decay, contract
+        self.past: SignalSpec | None = None
+        lora = dict(lora_rank=lora_rank, lora_alpha=lora_alpha, lora_targets=lora_targets)
+        if run is not None:
+            built = files.build(files.read(run)[0]["network"])
+            if not isinstance(built, SegmentClassifier):
+                raise ValueError(f"{run} holds {type(built).__name__}, expected a seizure detector.")
+            self.network = built
+        elif checkpoint is not None:
+            if network is not None:
+                raise ValueError("A checkpoint and a network were given: the checkpoint brings its own.")
+            loaded: files.Loaded[Network] = files.load(checkpoint)
+            self.past = loaded.spec
+            self.about["started_from"] = files.digest(checkpoint)
+            self.network = adapted(loaded.network, adapt, pooling, lora)
+        elif network is not None and adapt == "full":
+            self.network = SegmentClassifier(network, pooling=pooling)
+        else:
+            raise ValueError(
+                f"adapt={adapt!r} trains little on top of a network that has learned something: pass checkpoint=... "
+                "(on the command line --model.checkpoint), or adapt='full' with a network to train from scratch."
+            )
+        freeze(self.network, adapt)
+        self.register_buffer("weights_of_classes", None, persistent=False)
+        self.weights_of_classes: Tensor | None
+        self.fitted: Fitted | None = None
+        self.scores: Scores | None = None
+        self._found: list[tuple[Tensor, ...]] = []
+
+    def setup(self, stage: str) -> None:
+        """Compare the data with the network and with the contract, and refuse what cannot be learned from or scored."""
+        data: RecordingDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        check_geometry(self.network.network, data)
+        self.settings = self.settings_with(data)
+        agreed = agree(self.past or self.spec, data.spec, self.contract)
+        known = self.spec or agreed
+        self.spec = replace(agreed, postprocessing=known.postprocessing, fitted=known.fitted)
+        if stage != "fit":
+            return
+        train, val = subjects(data, "train"), subjects(data, "val")
+        if both := sorted(set(train) & set(val)):
+            if self.adapt != "subject":
+                raise ValueError(
+                    f"{both[0]} is in training and in validation{f', as are {len(both) - 1} more' * (len(both) > 1)}: "
+                    "what is fitted on such a validation flatters itself. Split by subject; only adapt='subject' "
+                    "trains and validates on one person."
+                )
+            log.info("Trained and validated on one person: the scores say nothing of others.")
+        self.spec = replace(self.spec, trained_on=train, validated_on=val)
+        self._check_labels(data)
+
+    def _check_labels(self, data: RecordingDataModule) -> None:
+        table = data.windows("train")
+        if table.label.ndim != 1:
+            raise ValueError(f"label is {data.labelling.rule!r}, expected one label a window (last_segment, ...).")
+        count = int(table.positive.sum()), len(table)
+        if count[0] == 0:
+            raise ValueError(
+                f"None of the {count[1]} training windows has a seizure: a detector cannot learn from them. Give "
+                "training a recording with one (`tsattn recordings split --by subject`)."
+            )
+        if count[0] == count[1]:
+            raise ValueError(f"All {count[1]} training windows have a seizure: a detector needs both classes.")
+        if not any(len(reference) for reference, _ in stretches(data, "val").values()):
+            raise ValueError(
+                "No validation recording holds a seizure, so no epoch and no threshold can be chosen: take another "
+                "split (`tsattn recordings split --seed ...`)."
+            )
+        if self.class_weights == "balanced":
+            share = data.balance or count[0] / count[1]
+            self.weights_of_classes = torch.tensor([0.5 / (1 - share), 0.5 / share])
+        elif self.class_weights is not None:
+            self.weights_of_classes = torch.tensor(self.class_weights)
+
+    def settings_with(self, data: Any) -> dict[str, Any]:
+        """Return what must not change when a run goes on."""
+        names = ("adapt", "class_weights", "focal", "lr", "warmup", "weight_decay", "decay")
+        plain = {name: getattr(self, name) for name in names}
+        plain |= {"batch_size": data.batch_size, "seed": data.seed, "balance": data.balance}
+        return plain | {"max_epochs": self.trainer.max_epochs}
+
+    # ---- the loops
+
+    def forward(self, batch: RecordingBatch) -> Float[Tensor, "batch class"]:
+        """Return the logits of each window."""
+        return self.network(batch.signal, *masks(batch))
+
+    def loss(self, logits: Float[Tensor, "batch class"], label: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
+        """Return the cross entropy, weighted by class and, if asked, focal."""
+        each = F.cross_entropy(logits, label, reduction="none")
+        if self.focal is not None:
+            each = each * (1 - (-each).exp()) ** self.focal
+        if self.weights_of_classes is None:
+            return each.mean()
+        weight = self.weights_of_classes.to(logits.dtype)[label]
+        return (each * weight).sum() / weight.sum()
+
+    def training_step(self, batch: RecordingBatch, index: int) -> Tensor:
+        """Return the loss."""
+        return self.count(self.loss(self(batch), batch.label))
+
+    def on_validation_epoch_start(self) -> None:
+        """Start collecting."""
+        self._found = []
+
+    def validation_step(self, batch: RecordingBatch, index: int) -> None:
+        """Keep the probability of every window."""
+        logits = self(batch).float()
+        probability = logits.softmax(-1)[:, 1]
+        each = F.cross_entropy(logits, batch.label, reduction="none")
+        self._found.append((batch.recording.cpu(), batch.begin.cpu(), probability.cpu().double(), each.cpu().double()))
+
+    def on_validation_epoch_end(self) -> None:
+        """Fit the post-processing and log what it scores; `val_score` is what early stopping and the best epoch go by.
+
+        `val_score` is the F1 of events, less a ten-thousandth of the loss, which decides among equals.
+        """
+        data: RecordingDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        probabilities, loss = self._collected(data, "val")
+        cut = stretches(data, "val")
+        references = {name: reference for name, (reference, _) in cut.items()}
+        durations = {name: span.end - span.begin for name, (_, span) in cut.items()}
+        where: dict[str, Any] = spoken_of(self.network.network, data)
+        self.fitted = fit_postprocessing(probabilities, references, durations, **where)
+        assert self.spec is not None
+        plain = self.fitted.to_dict()
+        self.spec = replace(self.spec, postprocessing=plain["setting"], fitted=plain)
+        best = {name: float(self.fitted.table.iloc[0][name]) for name in ("f1_event", "sensitivity", "fp_per_hour")}
+        f1 = best["f1_event"] if math.isfinite(best["f1_event"]) else 0.0
+        self.log_dict({f"val_{name}": value for name, value in best.items()})
+        self.log_dict({"val_loss": loss, "val_score": f1 - TIE * loss})
+
+    def on_test_epoch_start(self) -> None:
+        """Start collecting."""
+        self._found = []
+
+    def test_step(self, batch: RecordingBatch, index: int) -> None:
+        """Keep the probability of every window."""
+        self.validation_step(batch, index)
+
+    def on_test_epoch_end(self) -> None:
+        """Turn probabilities into events by the checkpoint's post-processing, and score them; see `scores`.
+
+        Raises:
+            ValueError: If the checkpoint has no post-processing.
+        """
+        data: RecordingDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        if self.spec is None or self.spec.postprocessing is None:
+            raise ValueError("The checkpoint has no post-processing: it was never fitted on validation subjects.")
+        probabilities, _ = self._collected(data, "test")
+        setting = PostProcessing.from_dict(self.spec.postprocessing)
+        where = spoken_of(self.network.network, data)
+        scored = {}
+        for name, (reference, span) in stretches(data, "test").items():
+            length = span.end - span.begin
+            events = setting(probabilities[name], duration=length, **where)
+            subject = next(item.subject for item in data.recordings if item.id == span.recording)
+            scored[name] = (subject, reference, events, length)
+        self.scores = score_recordings(scored)
+        pooled = self.scores.pooled["value"]
+        self.log_dict({f"test_{name}": float(pooled[name]) for name in ("f1_event", "sensitivity", "fp_per_hour")})
+
+    def _collected(
+        self, data: RecordingDataModule, part: Literal["val", "test"]
+    ) -> tuple[dict[str, xr.DataArray], float]:
+        """Return each stretch's probabilities over all processes and readings, and the mean loss."""
+        columns = gathered(self, [torch.cat(parts) for parts in zip(*self._found, strict=True)])
+        recording, begin, probability, each = (column.numpy() for column in columns)
+        found = {}
+        for name, (_, span) in stretches(data, part).items():
+            place = next(i for i, item in enumerate(data.recordings) if item.id == span.recording)
+            here = (recording == place) & (begin >= span.begin - 1e-9) & (begin < span.end)
+            times, row = np.unique(begin[here], return_inverse=True)
+            mean = np.bincount(row, probability[here], len(times)) / np.bincount(row, minlength=len(times))
+            found[name] = xr.DataArray(mean.clip(0, 1), dims="time", coords={"time": times - span.begin})
+        return found, float(each.mean())
+
+    def report(self) -> dict[str, Any]:
+        """Return the scores of the last test in plain data."""
+        return {} if self.scores is None else self.scores.to_dict()
+
+    def configure_optimizers(self) -> Any:
+        """Return AdamW, with a warm-up and half a cosine, step by step."""
+        total = int(self.trainer.estimated_stepping_batches)
+        groups = decay_groups(self.network, self.weight_decay, self.decay)
+        return adamw(groups, self.lr, round(self.warmup * total), total)
+
+
+def adapted(network: Network, adapt: Adapt, pooling: Pooling, lora: dict[str, Any]) -> SegmentClassifier:
+    """Return a classifier of which the right parameters are trainable.
+
+    Args:
+        network: Pre-trained, or a classifier.
+        adapt: See `DetectTask`.
+        pooling: Of a new head.
+        lora: Arguments of `SegmentClassifier`.
+
+    Raises:
+        ValueError: If the checkpoint holds something else, or "subject" meets no classifier.
+    """
+    before = network.merged() if isinstance(network, SegmentClassifier) else None
+    body = before.network if before is not None else network
+    if not isinstance(body, SegmentNetwork):
+        raise ValueError(f"The checkpoint holds {type(network).__name__}, expected a network of recordings.")
+    if adapt == "subject" and before is None:
+        raise ValueError("adapt='subject' starts from a finished detector, and the checkpoint has no head.")
+    pooling = "attentive" if adapt == "attentive" else "mean" if adapt == "linear" else pooling
+    if adapt == "subject" and before is not None:
+        pooling = before.pooling
+    rank = lora if adapt in ("lora", "subject") else {}
+    made = SegmentClassifier(body, pooling=pooling, **rank)
+    if before is not None and before.pooling == pooling:
+        made.pool, made.head = before.pool, before.head
+    return made
+
+
+def freeze(network: SegmentClassifier, adapt: Adapt) -> None:
+    """Stop the gradients of what is not trained; adapters have done so inside the network already."""
+    if adapt in ("linear", "attentive"):
+        network.network.requires_grad_(False)
+    if adapt == "subject":
+        network.head.requires_grad_(False)
+        if network.pool is not None:
+            network.pool.requires_grad_(False)
+
+
+def stretches(data: RecordingDataModule, part: str) -> dict[str, tuple[pd.DataFrame, Span]]:
+    """Return the stretches of a part by name: the seizures in it, from its begin on, and where it is."""
+    found = {}
+    place = {item.id: item for item in data.recordings}
+    for span in data.audited.spans:
+        if span.part != part:
+            continue
+        item = place[span.recording]
+        end = min(span.end, item.duration)
+        whole = span.begin <= 0 and end >= item.duration
+        events = seizures(item.events)
+        events = events[(events["onset"] < end) & (events["onset"] + events["duration"] > span.begin)]
+        onset = (events["onset"] - span.begin).clip(lower=0)
+        offset = (events["onset"] + events["duration"]).clip(upper=end) - span.begin
+        events = events.assign(onset=onset, duration=offset - onset).reset_index(drop=True)
+        name = item.id if whole else f"{item.id}, {span.begin:g} to {end:g} s"
+        found[name] = (events, replace(span, begin=max(span.begin, 0.0), end=end))
+    return found
+
+
+def spoken_of(network: SegmentNetwork, data: RecordingDataModule) -> dict[str, float]:
+    """Return which seconds a window's probability speaks of, for `tsattn.events.detect.to_events`."""
+    windowing = data.eval_windowing
+    return {
+        "hop": windowing.stride_seconds,
+        "span": network.segment_seconds,
+        "offset": network.window_seconds - network.segment_seconds,
+    }

@@ -1,0 +1,175 @@
+"""What all tasks share: a network with what its checkpoint says of the data, the epoch's loss, runs that go on exactly.
+
+A task's checkpoint holds recipe, specification and random state in plain data, so it loads without unpickling code.
+"""
+
+import math
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import lightning as L
+import torch
+from torch import Tensor
+
+import tsattn
+from tsattn import checkpoint as files
+from tsattn.contracts import Network, SignalSpec, TableSpec
+
+
+class Task(L.LightningModule):
+    """Base of the tasks.
+
+    A subclass implements `training_step` with `self.count(loss)`, the validation, and `settings_with`.
+
+    Args:
+        lr: Largest learning rate.
+
+    Attributes:
+        monitor: Name of the score by which the best epoch is chosen, and whether it is to be small or large.
+        shown: Scores of the validation, `monitor` among them, in the order in which they are printed.
+        network: What is trained.
+        spec: What a checkpoint says of the data; None until it is known.
+        about: Versions and the like, in plain data.
+        settings: What must not change when a run goes on.
+    """
+
+    monitor: ClassVar[tuple[str, Literal["min", "max"]]] = ("val_loss", "min")
+    shown: ClassVar[tuple[str, ...]] = ("val_loss",)
+    network: Network
+    spec: TableSpec | SignalSpec | None
+
+    def __init__(self, lr: float) -> None:
+        super().__init__()
+        self.lr = lr
+        self.spec = None
+        self.about: dict[str, Any] = {"tsattn": tsattn.__version__, "torch": str(torch.__version__)}
+        self.settings: dict[str, Any] = {}
+        self._random_state: dict[str, Any] | None = None
+        self.train_sum, self.train_steps, self.epoch_lr = torch.zeros(()), 0, lr
+
+    def settings_with(self, data: Any) -> dict[str, Any]:
+        """Return what must not change when a run goes on, of the task and of the data."""
+        raise NotImplementedError
+
+    # ---- the loop
+
+    def on_train_start(self) -> None:
+        """Continue an interrupted run with the random numbers it would have drawn."""
+        self.train_sum = self.train_sum.to(self.device)
+        self.epoch_lr = self.trainer.optimizers[0].param_groups[0]["lr"]
+        if self._random_state is not None:
+            torch.set_rng_state(self._random_state["cpu"].cpu())
+            if "cuda" in self._random_state and self.device.type == "cuda":
+                torch.cuda.set_rng_state(self._random_state["cuda"].cpu(), self.device)
+            self._random_state = None
+
+    def on_train_epoch_start(self) -> None:
+        """Start the epoch's mean loss, and note its learning rate, which Lightning steps before the epoch ends.
+
+        Lightning does not call this when it continues within an epoch; then the checkpoint's sums go on.
+        """
+        self.epoch_lr = self.trainer.optimizers[0].param_groups[0]["lr"]
+        self.train_sum = torch.zeros((), device=self.device)
+        self.train_steps = 0
+
+    def count(self, loss: Tensor) -> Tensor:
+        """Add a step's loss to the epoch's mean, and return it; nothing is logged per step."""
+        self.train_sum += loss.detach()
+        self.train_steps += 1
+        return loss
+
+    @property
+    def train_loss(self) -> float:
+        """Mean loss over this epoch's steps so far."""
+        return (self.train_sum / max(1, self.train_steps)).item()
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's mean loss and learning rate; a loss that is not finite stops the run here."""
+        mean = self.train_loss
+        if not math.isfinite(mean):
+            raise ValueError(
+                f"The training loss of epoch {self.current_epoch + 1} is {mean}. Lower --model.lr (now {self.lr:g}), "
+                "or look for infinite values in the data."
+            )
+        self.log("train_loss", mean)
+        self.log("lr", self.epoch_lr)
+
+    # ---- checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Write the recipe, what is known of the data and the state of the random numbers, all in plain data."""
+        checkpoint[files.KEY] = files.make_entry(self.network, self.spec, self.about)
+        checkpoint["random"] = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            checkpoint["random"]["cuda"] = torch.cuda.get_rng_state(self.device)
+        checkpoint["train_loss"] = {"sum": self.train_sum.cpu(), "steps": self.train_steps}
+        checkpoint["settings"] = self.settings
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the state of a run that goes on, after refusing that of another network, data set or setting.
+
+        Raises:
+            ValueError: Naming what differs, with both values.
+        """
+        entry = checkpoint[files.KEY]
+        expect_same_recipe(self.network, entry["network"], "The checkpoint")
+        before = checkpoint.get("settings", {})
+        different = [
+            f"{name} was {before[name]!r} and is {value!r}"
+            for name, value in self.settings.items()
+            if name in before and before[name] != value
+        ]
+        if different and self.trainer.training:
+            raise ValueError(
+                f"The run cannot go on as another one: {'; '.join(different)}. Pass the run's own config.yaml, or "
+                f"start a new run from its weights with --model.{self.weights_option}."
+            )
+        if "train_loss" in checkpoint:
+            self.train_sum, self.train_steps = checkpoint["train_loss"]["sum"], checkpoint["train_loss"]["steps"]
+        if entry["spec"]:
+            self.spec = self.network.spec_type.from_dict(entry["spec"])
+        self._random_state = checkpoint.get("random")
+
+    weights_option: ClassVar[str] = "weights"
+
+    def load_weights(self, path: str | Path) -> Any:
+        """Load a `.ckpt` or an exported folder into the network; return what it says of the data.
+
+        Raises:
+            ValueError: If it is damaged, not ours, or of another network.
+        """
+        loaded: files.Loaded[Network] = files.load(path)
+        expect_same_recipe(self.network, loaded.network.recipe, path)
+        files.load_strictly(self.network, loaded.network.state_dict(), path)
+        return loaded.spec
+
+
+def expect_same_recipe(network: Network, recipe: dict[str, Any], source: Any) -> None:
+    """Raise if a checkpoint's recipe differs from a network's in anything but dropout, naming what differs.
+
+    Raises:
+        ValueError: With both values of every argument that differs.
+    """
+    different = _differences(network.recipe, recipe, source)
+    if different:
+        raise ValueError(
+            f"{source} does not fit the configured {type(network).__name__}: {'; '.join(different)}. "
+            "Pass the configuration of the run that wrote it (config.yaml in its folder)."
+        )
+
+
+def _differences(own: dict[str, Any], other: dict[str, Any], source: Any) -> list[str]:
+    if other["class_path"] != own["class_path"]:
+        raise ValueError(
+            f"{source} holds {other['class_path'].rpartition('.')[2]}, the configuration asks for "
+            f"{own['class_path'].rpartition('.')[2]}. Pass the configuration of the run that wrote it."
+        )
+    free = {"dropout", "head_dropout", "residual_dropout", "checkpointing"}  # they change no weight
+    found: list[str] = []
+    for name, value in own["init_args"].items():
+        there = other["init_args"].get(name)
+        if isinstance(value, dict) and isinstance(there, dict):
+            found += _differences(value, there, source)
+        elif name not in free and there != value:
+            found.append(f"{name} is {there!r} there and {value!r} here")
+    return found

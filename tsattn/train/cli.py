@@ -1,0 +1,224 @@
+"""Lightning's command line for `fit`, `validate` and `test`, with our defaults, run folder and links."""
+
+import argparse
+import importlib
+import os
+import re
+import warnings
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from tsattn import checkpoint, files
+from tsattn.data.modules import TableData
+from tsattn.tasks.forecast import ForecastTask
+from tsattn.tasks.progress import Progress
+from tsattn.tasks.task import Task
+from tsattn.train.folder import (
+    FILES,
+    RUNS,
+    RunCheckpoint,
+    WholeFileIO,
+    find_checkpoint,
+    first_process,
+    given_options,
+)
+
+RUN_DIR = "TSATTN_RUN_DIR"  # of a run in several processes
+
+
+class TrainCLI(LightningCLI):
+    """Lightning's command line with our defaults, run folder and links between network and data.
+
+    Args:
+        command: `fit`, `validate` or `test`.
+        args: What follows it on the command line.
+    """
+
+    def __init__(self, command: str, args: list[str]) -> None:
+        self.command = command
+        owned = re.compile(r"--data\.(init_args\.)?(context|horizon|segments|segment_seconds|max_channels)(=|$)")
+        if wrong := next(filter(owned.match, args), None):
+            name = owned.match(wrong)[2]  # type: ignore[index]
+            raise ValueError(f"{wrong.partition('=')[0]} is the network's to say: pass --model.network.{name}.")
+        with warnings.catch_warnings():
+            # The command line was read by tsattn/cli.py, which hands over what follows the command.
+            warnings.filterwarnings("ignore", "LightningCLI's args parameter")
+            super().__init__(
+                L.LightningModule,
+                L.LightningDataModule,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                run=False,
+                args=args,
+                save_config_callback=None,
+                seed_everything_default=2021,
+                auto_configure_optimizers=False,
+                trainer_defaults={
+                    "max_epochs": 10,
+                    "devices": 1,
+                    "logger": False,  # tasks/progress.py writes metrics.csv
+                    "enable_progress_bar": False,  # tasks/progress.py shows one
+                    "enable_model_summary": False,
+                    "num_sanity_val_steps": 0,
+                },
+                parser_kwargs={
+                    "prog": f"tsattn {command}",
+                    "description": DESCRIPTIONS[command],
+                    "allow_abbrev": False,
+                    "exit_on_error": False,
+                },
+            )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add our options and let network and data tell each other what they know."""
+        parser.add_argument("--ckpt_path", type=str | None, default=None, help=CKPT_HELP[self.command])
+        parser.add_argument("--overwrite", type=bool, default=False, help="Write over files that exist already.")
+        of_fit = {  # the other commands take them, too, so that a run's config.yaml serves all three
+            "test": (bool, True, "Test the best checkpoint once at the end."),
+            "patience": (int, 3, "Epochs without a better score in validation."),
+            "run_dir": (Path | None, None, "Default: a new folder in ./runs."),
+        }
+        for name, (kind, default, text) in of_fit.items():
+            help_text = text if self.command == "fit" else argparse.SUPPRESS
+            parser.add_argument(f"--{name}", type=kind, default=default, help=help_text)
+        if self.command != "fit":
+            parser.add_argument("--out", type=Path | None, default=None, help="Write the scores to this JSON file.")
+        network = "model.init_args.network.init_args"
+        for name in ("context", "horizon", "segments", "segment_seconds", "max_channels"):
+            parser.link_arguments("model", f"data.init_args.{name}", compute_fn=partial(_length, name=name))
+        parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
+        # These are read off the table. A network without the argument is not linked.
+        # (Of a wrapped network they are given by hand: jsonargparse links no deeper argument that may be absent.)
+        parser.link_arguments("data", f"{network}.variates", compute_fn=_count_series, apply_on="instantiate")
+        parser.link_arguments("data", f"{network}.features", compute_fn=_features, apply_on="instantiate")
+
+    def before_instantiate_classes(self) -> None:
+        """Decide the run folder, and refuse to write over another run."""
+        self.resume: Path | None = None
+        if self.config.ckpt_path is not None and "weights" in self.config.model.init_args:
+            self.config.model.init_args.weights = None  # what the run started from, maybe long gone
+        if self.command != "fit":
+            if self.config.out is not None:
+                files.refuse_existing(self.config.out, self.config.overwrite)
+            return
+        run_dir = self.config.run_dir
+        if self.config.ckpt_path is not None:
+            self.resume = find_checkpoint(self.config.ckpt_path, run_dir)
+            run_dir = run_dir or self.resume.parent
+        self.run_dir = run_dir or self._new_run()
+        if not first_process():
+            return
+        if self.resume is None and self.run_dir.exists() and any(self.run_dir.iterdir()):
+            if not self.config.overwrite:
+                raise FileExistsError(
+                    f"{self.run_dir} holds a run already. Choose another --run_dir, continue it with --ckpt_path last, "
+                    "or pass --overwrite true."
+                )
+            for name in FILES:
+                (self.run_dir / name).unlink(missing_ok=True)
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """Add the run folder's logger, checkpoints and early stopping to what the configuration asks for."""
+        given = self.config_init.trainer
+        kwargs["plugins"] = [WholeFileIO(), *(given.plugins or [])]
+        if self.command != "fit":
+            return super().instantiate_trainer(logger=False, enable_checkpointing=False, **kwargs)
+        module, _, name = self.config.model.class_path.rpartition(".")
+        task: type[Task] = getattr(importlib.import_module(module), name)
+        monitor, mode = task.monitor
+        self.best = RunCheckpoint(self.run_dir, "best", monitor=monitor, mode=mode)
+        last = RunCheckpoint(self.run_dir, "last", save_on_train_epoch_end=True)
+        within = RunCheckpoint(self.run_dir, "last", train_time_interval=timedelta(minutes=5))  # of a long epoch
+        stop = EarlyStopping(monitor, mode=mode, patience=self.config.patience, check_finite=True)
+        progress = Progress(self.best, self.run_dir / "metrics.csv", task.shown)
+        kwargs["callbacks"] = [progress, self.best, stop, last, within, *(given.callbacks or [])]
+        trainer = super().instantiate_trainer(**kwargs)
+        if trainer.world_size > 1 and issubclass(task, ForecastTask):
+            raise ValueError(
+                f"{trainer.world_size} processes were asked for, and one is what forecasters train in so far: leave "
+                "out --trainer.devices and --trainer.num_nodes."
+            )
+        return trainer
+
+    def _new_run(self) -> Path:
+        """Return a folder for a new run; processes that this one starts find its name in their environment."""
+        if RUN_DIR in os.environ and not first_process():
+            return Path(os.environ[RUN_DIR])
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1 or int(os.environ.get("SLURM_NTASKS", "1")) > 1:
+            raise ValueError("Several processes were started, which must agree on a run folder: pass --run_dir.")
+        data = self.config.data.init_args
+        source = (
+            data.get("dataset") or Path(str(data.get("table") or data.get("store") or "data")).name.partition(".")[0]
+        )
+        network = _network_of(self.config.model) or {"class_path": "network"}
+        name = network["class_path"].rpartition(".")[2].lower()
+        lengths = [str(_length(self.config.model, length)) for length in ("context", "horizon")]
+        task = self.config.model.class_path.rpartition(".")[2].removesuffix("Task").lower()
+        what = task if "None" in lengths else "-".join(lengths)
+        made = RUNS / f"{datetime.now():%Y%m%d-%H%M%S}-{name}-{source}-{what}-{os.getpid()}"
+        os.environ[RUN_DIR] = str(made)
+        return made
+
+
+def _network_of(model: Any) -> Any:
+    """Return class path and arguments of the innermost network of a model's configuration, or of its checkpoint."""
+    arguments = (model or {}).get("init_args") or {}
+    network = arguments.get("network")
+    start = arguments.get("run") or arguments.get("checkpoint")
+    if not network and start:
+        network = checkpoint.read(Path(start))[0]["network"]
+    while network and (network.get("init_args") or {}).get("network"):
+        network = network["init_args"]["network"]
+    return network
+
+
+def _length(model: Any, name: str) -> int | float | None:
+    """Return what the innermost network says of the windows that it reads."""
+    network = _network_of(model)
+    return network["init_args"].get(name) if network else None
+
+
+def _count_series(data: L.LightningDataModule) -> int | None:
+    return len(data.spec.variates) if isinstance(data, TableData) else None
+
+
+def _features(data: L.LightningDataModule) -> str:
+    return data.features if isinstance(data, TableData) else "M"
+
+
+def of_checkpoint(args: list[str], command: str) -> list[str]:
+    """Say to a task of recordings that its network is that of `--ckpt_path`, not what that run had started from.
+
+    Args:
+        args: Of the command line, with a configuration.
+        command: `fit`, `validate` or `test`.
+    """
+    asked = given_options(args).get("--ckpt_path")
+    if asked is None or {"-h", "--help"} & set(args):
+        return args
+    run_dir = given_options(args).get("--run_dir")
+    path = find_checkpoint(asked, Path(run_dir) if run_dir and command == "fit" else None)
+    built = checkpoint.read(path)[0]["network"]["class_path"]
+    if built.endswith(".SegmentClassifier"):
+        return [*args, "--model.checkpoint=null", "--model.network=null", f"--model.run={path}"]
+    if "context" not in checkpoint.read(path)[0]["network"]["init_args"]:
+        return [*args, "--model.checkpoint=null"]
+    return args
+
+
+DESCRIPTIONS = {
+    "fit": "Train on a table or on recordings, keep the best checkpoint, and test it once on every window.",
+    "validate": "Score a checkpoint on the validation windows.",
+    "test": "Score a checkpoint on every test window.",
+}
+CKPT_HELP = {
+    "fit": "Continue this checkpoint; `last` continues the newest run (or the one in --run_dir).",
+    "validate": "The checkpoint to score; `best` or `last` mean those of the newest run.",
+    "test": "The checkpoint to score; `best` or `last` mean those of the newest run.",
+}

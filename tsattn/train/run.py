@@ -1,0 +1,122 @@
+"""`tsattn fit`, `validate` and `test`: Lightning's command line, one run folder, and a score that can be checked.
+
+A run folder holds `config.yaml` (the whole configuration; `tsattn fit -c` takes it), `best.ckpt` (best validation
+score), `last.ckpt` (after every epoch and every five minutes; `--ckpt_path last` continues it), `metrics.csv` (a row
+per epoch) and `metrics.json` (the test).
+"""
+
+import logging
+import math
+import sys
+import time
+import warnings
+from types import ModuleType
+from typing import Literal
+
+from tsattn import checkpoint
+from tsattn.tasks.forecast import ForecastTask
+from tsattn.train.cli import TrainCLI, of_checkpoint
+from tsattn.train.folder import find_checkpoint, with_config_of_checkpoint
+
+
+def scores_of(cli: TrainCLI) -> ModuleType:
+    """Return the module that describes and scores a run of this kind."""
+    if isinstance(cli.model, ForecastTask):
+        from tsattn.train import tables
+
+        return tables
+    from tsattn.train import recordings
+
+    return recordings
+
+
+def fit(args: list[str]) -> None:
+    """Run `tsattn fit`."""
+    quiet()
+    cli = TrainCLI("fit", of_checkpoint(with_config_of_checkpoint(args, "fit"), "fit"))
+    if cli.resume is not None:
+        done = checkpoint.read_lightning(cli.resume)["epoch"] + 1
+        if done > (cli.trainer.max_epochs or done):
+            raise ValueError(
+                f"{cli.resume} has {done} epochs behind it, expected fewer than --trainer.max_epochs "
+                f"{cli.trainer.max_epochs}: raise that."
+            )
+    for part in ("val", *(["test"] if cli.config.test else [])):
+        if not cli.datamodule.window_counts[part]:
+            option = "" if part == "val" else ", or leave the test out by --test false"
+            what = "rows by --data.split" if isinstance(cli.model, ForecastTask) else "recordings by --data.splits"
+            raise ValueError(f"There are no {part} windows: give that part {what}{option}.")
+    cli.run_dir.mkdir(parents=True, exist_ok=True)
+    first = cli.trainer.is_global_zero
+    if first:
+        print(scores_of(cli).describe(cli))
+    if not first:
+        pass
+    elif cli.resume is None or not (cli.run_dir / "config.yaml").exists():
+        config = cli.config.clone()
+        config.run_dir, config.ckpt_path, config.overwrite = None, None, False  # of this call, not of the run
+        config.trainer.limit_val_batches = config.trainer.limit_test_batches = None
+        cli.parser.save(config, cli.run_dir / "config.yaml", skip_none=False, overwrite=True)
+    started = time.perf_counter()
+    try:
+        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.resume, weights_only=True)
+    except SystemExit:  # Lightning's answer to Ctrl-C
+        if (cli.run_dir / "last.ckpt").exists():
+            print(f"\ninterrupted; continue with: tsattn fit --run_dir {cli.run_dir} --ckpt_path last")
+        else:
+            print("\ninterrupted before the first checkpoint")
+        sys.exit(130)
+    seconds = time.perf_counter() - started
+    if not first:
+        logging.getLogger("tsattn").setLevel(logging.ERROR)
+    best = cli.run_dir / "best.ckpt"
+    best_epoch = checkpoint.read_lightning(best)["epoch"] + 1
+    epochs = cli.trainer.current_epoch
+    name = cli.best.monitor
+    if first and epochs < (cli.trainer.max_epochs or epochs):
+        print(f"stopped early: {name} has not become better for {cli.config.patience} epochs")
+    if first:
+        score = math.nan if cli.best.best_model_score is None else float(cli.best.best_model_score)
+        print(f"best checkpoint: {best} (epoch {best_epoch}, {name} {score:.4f})")
+    if not cli.config.test:
+        if first:
+            print(f"test it with: tsattn test --ckpt_path {best}")
+        return
+    cli.trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=best, weights_only=True, verbose=False)
+    about = {
+        "checkpoint": str(best),
+        "best_epoch": best_epoch,
+        "epochs_run": epochs,
+        "train_seconds": round(seconds, 1),
+    }
+    scores_of(cli).write_scores(cli, "test", cli.run_dir / "metrics.json", about)
+
+
+def evaluate(command: str, args: list[str]) -> None:
+    """Run `tsattn test` or `tsattn validate`; without `-c`, the configuration beside the checkpoint is taken."""
+    quiet()
+    cli = TrainCLI(command, of_checkpoint(with_config_of_checkpoint(args, command), command))
+    path = find_checkpoint(cli.config.ckpt_path) if cli.config.ckpt_path is not None else None
+    if path is None and cli.config.model.init_args.get("weights") is None:
+        raise ValueError(f"tsattn {command} needs --ckpt_path (a trained run) or --model.weights (imported weights).")
+    split: Literal["val", "test"] = "val" if command == "validate" else "test"
+    if path is not None:
+        cli.model.spec = cli.model.load_weights(path)
+    run = cli.trainer.validate if command == "validate" else cli.trainer.test
+    run(cli.model, datamodule=cli.datamodule, verbose=False)
+    about = {"checkpoint": str(path or cli.config.model.init_args.get("weights"))}
+    scores_of(cli).write_scores(cli, split, cli.config.out, about)
+
+
+def quiet() -> None:
+    """Silence Lightning's banners, tips and device lines, and warnings about what this module means to do."""
+    for expected in (
+        "Checkpoint directory",  # the run folder holds config.yaml already
+        "The number of training batches",  # nothing is logged by step
+        r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning 2.6 with torch 2.13
+    ):
+        warnings.filterwarnings("ignore", f".*{expected}")
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", force=False)
+    logging.getLogger("tsattn").setLevel(logging.INFO)
