@@ -145,6 +145,7 @@ class RecordingDataModule(lightning.LightningDataModule):
         self.workers = workers
         self.pin_memory = pin_memory
         self.seed = seed
+        self._told = False
         self._given: list[Recording] | None = None
         self._recordings: list[Recording] = []
         self._audited: Splits | None = None
@@ -364,7 +365,9 @@ class RecordingDataModule(lightning.LightningDataModule):
                 "There is no training window: the split has no span for training that is as long as a window "
                 f"({self.windowing.window_seconds:g} s). Make one by `tsattn recordings split`."
             )
-        log.info("%s", self.summary)
+        if not self._told:
+            log.info("%s", self.summary)
+            self._told = True
 
     def train_dataloader(self) -> RecordingLoader:
         """Training windows, drawn and shuffled for each epoch."""

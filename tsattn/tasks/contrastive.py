@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 Objective = Literal["reference", "corrected"]
+EPSILON = 1e-8  # least length of a vector in a cosine
 SAME = (1e-8, 1e-5)  # absolute and relative distance below which a negative is the positive
 AT_ONCE = 2**25  # numbers that are gathered at once
 
@@ -107,31 +108,33 @@ def contrast(
             them, counts.
     """
     size = prediction.shape[-1]
-    query = prediction[:, :-1].reshape(-1, size)
-    positive = tokens[:, 1:].reshape(-1, size)
-    table = tokens.detach().reshape(-1, size)
-    places = negatives[:, 1:].flatten(0, 2)
-    step = max(1, AT_ONCE // (places.shape[1] * size))
-    if len(query) <= step:
-        logits = _logits(query, positive, table, places)
-    else:  # in pieces that are computed again in the backward pass: the negatives of all rows are gigabytes
-        pieces = zip(query.split(step), positive.split(step), places.split(step), strict=True)
-        logits = torch.cat([checkpoint(_logits, q, p, table, i, use_reentrant=False) for q, p, i in pieces])
-    logits = logits / temperature
+    with torch.autocast(prediction.device.type, enabled=False):
+        query = F.normalize(prediction[:, :-1].reshape(-1, size).float(), dim=-1, eps=EPSILON)
+        positive = tokens[:, 1:].reshape(-1, size).float()
+        table = tokens.detach().reshape(-1, size).float()
+        places = negatives[:, 1:].flatten(0, 2)
+        step = max(1, AT_ONCE // (places.shape[1] * size))
+        right = (query * F.normalize(positive, dim=-1, eps=EPSILON)).sum(-1)
+        pieces = zip(query.split(step), positive.detach().split(step), places.split(step), strict=True)
+        if len(query) <= step:
+            others = _cosines(query, positive.detach(), table, places)
+        else:  # in pieces that are computed again in the backward pass: the negatives of all rows are gigabytes
+            others = torch.cat([checkpoint(_cosines, q, p, table, i, use_reentrant=False) for q, p, i in pieces])
+        logits = torch.cat([right[:, None], others], 1) / temperature
     counted = torch.ones(len(logits), dtype=torch.bool, device=logits.device)
     if real is not None:
         counted = (real[:, 1:] & real[:, :-1]).flatten()
     each = -logits.log_softmax(-1)[:, 0]
     number = counted.sum().clamp(min=1)
     loss = torch.where(counted, each, 0).sum() / number
-    right = (logits.argmax(-1) == 0) & counted
-    return Contrast(loss, right.sum() / number, logits, counted)
+    found = (logits.argmax(-1) == 0) & counted
+    return Contrast(loss, found.sum() / number, logits, counted)
 
 
-def _logits(query: Tensor, positive: Tensor, table: Tensor, places: Tensor) -> Tensor:
-    """Cosines of each query with its positive and its negatives, -inf where a negative is the positive."""
+def _cosines(query: Tensor, positive: Tensor, table: Tensor, places: Tensor) -> Tensor:
+    """Cosines of each query, a unit vector, with its negatives; -inf where a negative is the positive."""
     negative = table[places]
-    near, target = SAME[0] + SAME[1] * positive.detach().norm(dim=-1), positive.detach()
-    same = (negative - target[:, None]).norm(dim=-1) < near[:, None]
-    others = F.cosine_similarity(query[:, None], negative, dim=-1, eps=1e-8).masked_fill(same, float("-inf"))
-    return torch.cat([F.cosine_similarity(query, positive, dim=-1, eps=1e-8)[:, None], others], 1)
+    near = SAME[0] + SAME[1] * positive.norm(dim=-1, keepdim=True)
+    same = (negative - positive[:, None]).square().sum(-1) < near.square()
+    length = table.norm(dim=-1).clamp(min=EPSILON)[places]
+    return (torch.bmm(negative, query[:, :, None])[..., 0] / length).masked_fill(same, float("-inf"))

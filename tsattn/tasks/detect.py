@@ -43,7 +43,7 @@ class DetectTask(Task):
     Args:
         checkpoint: Start from these weights: an exported folder (of `tsattn import-checkpoint` or of a run), or a
             `.ckpt`; of pre-training, or of a detector.
-        network: Instead of a checkpoint: train from scratch, which takes adapt="full".
+        scratch: In the place of a checkpoint: a network to train from scratch, which takes adapt="full".
         adapt: What is trained. "lora": low-rank adapters and the head. "full": everything. "linear": the head alone.
             "attentive": a head that pools by attention over channels and segments, alone. "subject": adapters alone,
             on top of a finished detector, for one new patient with few seizures; training and validation may then be
@@ -62,7 +62,7 @@ class DetectTask(Task):
         contract: "keep" refuses recordings that were prepared in another way than the checkpoint's; "adopt" takes
             theirs from now on.
         run: A checkpoint of this task that is scored, or goes on: the network is built as it says. In the place of
-            checkpoint and network.
+            checkpoint and scratch.
 
     Raises:
         ValueError: If a word or number has no sense, there is no network, or the checkpoint has no head to adapt.
@@ -71,13 +71,14 @@ class DetectTask(Task):
     monitor = ("val_score", "max")
     shown = ("val_score", "val_f1_event", "val_sensitivity", "val_fp_per_hour", "val_loss")
     weights_option = "checkpoint"
+    rate_by_step = True
     network: SegmentClassifier
     spec: SignalSpec | None
 
     def __init__(
         self,
         checkpoint: Path | None = None,
-        network: SegmentNetwork | None = None,
+        scratch: SegmentNetwork | None = None,
         adapt: Adapt = "lora",
         pooling: Pooling = "mean",
         lora_rank: int = 8,
@@ -111,20 +112,20 @@ class DetectTask(Task):
                 raise ValueError(f"{run} holds {type(built).__name__}, expected a seizure detector.")
             self.network = built
         elif checkpoint is not None:
-            if network is not None:
+            if scratch is not None:
                 raise ValueError("A checkpoint and a network were given: the checkpoint brings its own.")
             loaded: files.Loaded[Network] = files.load(checkpoint)
             self.past = loaded.spec
             self.about["started_from"] = files.digest(checkpoint)
             self.network = adapted(loaded.network, adapt, pooling, lora)
-        elif network is not None and adapt == "full":
-            self.network = SegmentClassifier(network, pooling=pooling)
+        elif scratch is not None and adapt == "full":
+            self.network = SegmentClassifier(scratch, pooling=pooling)
         else:
             raise ValueError(
                 f"adapt={adapt!r} trains little on top of a network that has learned something: pass checkpoint=... "
-                "(on the command line --model.checkpoint), or adapt='full' with a network to train from scratch."
+                "(on the command line --model.checkpoint), or adapt='full' with scratch=..., an untrained network."
             )
-        freeze(self.network, adapt)
+        freeze(self.network.train(), adapt)
         self.register_buffer("weights_of_classes", None, persistent=False)
         self.weights_of_classes: Tensor | None
         self.fitted: Fitted | None = None

@@ -48,6 +48,7 @@ class PretrainTask(Task):
 
     shown = ("val_loss", "val_accuracy", "val_cosine_1", "val_persistence_1", "val_cosine_2", "val_persistence_2")
     weights_option = "checkpoint"
+    rate_by_step = True
     network: SegmentNetwork
     spec: SignalSpec | None
 
@@ -72,7 +73,7 @@ class PretrainTask(Task):
                 f"negatives is {negatives}, temperature {temperature:g} and warmup {warmup:g}, expected at least 1, "
                 "above 0, and a share of the steps below 1."
             )
-        self.network = network
+        self.network = network.train()
         self.objective, self.negatives, self.temperature = objective, negatives, temperature
         self.warmup, self.weight_decay, self.decay, self.contract = warmup, weight_decay, decay, contract
         self.past: SignalSpec | None = None

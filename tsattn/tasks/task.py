@@ -27,6 +27,7 @@ class Task(L.LightningModule):
     Attributes:
         monitor: Name of the score by which the best epoch is chosen, and whether it is to be small or large.
         shown: Scores of the validation, `monitor` among them, in the order in which they are printed.
+        rate_by_step: Whether the learning rate changes within an epoch; then its last value is told.
         network: What is trained.
         spec: What a checkpoint says of the data; None until it is known.
         about: Versions and the like, in plain data.
@@ -35,6 +36,7 @@ class Task(L.LightningModule):
 
     monitor: ClassVar[tuple[str, Literal["min", "max"]]] = ("val_loss", "min")
     shown: ClassVar[tuple[str, ...]] = ("val_loss",)
+    rate_by_step: ClassVar[bool] = False
     network: Network
     spec: TableSpec | SignalSpec | None
 
@@ -73,7 +75,9 @@ class Task(L.LightningModule):
         self.train_steps = 0
 
     def count(self, loss: Tensor) -> Tensor:
-        """Add a step's loss to the epoch's mean, and return it; nothing is logged per step."""
+        """Add a step's loss to the epoch's mean, and return it; nothing is logged per step, not even the rate."""
+        if self.rate_by_step:
+            self.epoch_lr = self.trainer.optimizers[0].param_groups[0]["lr"]
         self.train_sum += loss.detach()
         self.train_steps += 1
         return loss

@@ -42,6 +42,7 @@ class TrainCLI(LightningCLI):
 
     def __init__(self, command: str, args: list[str]) -> None:
         self.command = command
+        self.detects = any("tsattn.tasks.detect." in _text(argument) for argument in args)
         owned = re.compile(r"--data\.(init_args\.)?(context|horizon|segments|segment_seconds|max_channels)(=|$)")
         if wrong := next(filter(owned.match, args), None):
             name = owned.match(wrong)[2]  # type: ignore[index]
@@ -93,6 +94,8 @@ class TrainCLI(LightningCLI):
         for name in ("context", "horizon", "segments", "segment_seconds", "max_channels"):
             parser.link_arguments("model", f"data.init_args.{name}", compute_fn=partial(_length, name=name))
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
+        if self.detects:
+            return  # its network is made of a checkpoint, and jsonargparse links no argument that is not there
         # These are read off the table. A network without the argument is not linked.
         # (Of a wrapped network they are given by hand: jsonargparse links no deeper argument that may be absent.)
         parser.link_arguments("data", f"{network}.variates", compute_fn=_count_series, apply_on="instantiate")
@@ -166,10 +169,17 @@ class TrainCLI(LightningCLI):
         return made
 
 
+def _text(argument: str) -> str:
+    """Return an argument, or the text of the configuration that it names."""
+    value = argument.partition("=")[2] if argument.startswith("--") else argument
+    is_file = value.endswith((".yaml", ".yml")) and Path(value).is_file()
+    return Path(value).read_text() if is_file else argument
+
+
 def _network_of(model: Any) -> Any:
     """Return class path and arguments of the innermost network of a model's configuration, or of its checkpoint."""
     arguments = (model or {}).get("init_args") or {}
-    network = arguments.get("network")
+    network = arguments.get("network") or arguments.get("scratch")
     start = arguments.get("run") or arguments.get("checkpoint")
     if not network and start:
         network = checkpoint.read(Path(start))[0]["network"]
@@ -206,7 +216,7 @@ def of_checkpoint(args: list[str], command: str) -> list[str]:
     path = find_checkpoint(asked, Path(run_dir) if run_dir and command == "fit" else None)
     built = checkpoint.read(path)[0]["network"]["class_path"]
     if built.endswith(".SegmentClassifier"):
-        return [*args, "--model.checkpoint=null", "--model.network=null", f"--model.run={path}"]
+        return [*args, "--model.checkpoint=null", "--model.scratch=null", f"--model.run={path}"]
     if "context" not in checkpoint.read(path)[0]["network"]["init_args"]:
         return [*args, "--model.checkpoint=null"]
     return args

@@ -7,7 +7,6 @@ from typing import Any, Literal
 from tsattn import files
 from tsattn.contracts import SegmentNetwork
 from tsattn.layers.classifier import SegmentClassifier
-from tsattn.recordings.modules import RecordingDataModule
 from tsattn.tasks.detect import DetectTask
 from tsattn.tasks.pretrain import PretrainTask
 from tsattn.train.cli import TrainCLI
@@ -18,13 +17,12 @@ def describe(cli: TrainCLI) -> str:
     """Return the lines that a run starts with: network, recordings, windows, folder."""
     network: SegmentClassifier | SegmentNetwork = cli.model.network
     body = network.network if isinstance(network, SegmentClassifier) else network
-    data: RecordingDataModule = cli.datamodule
     size = sum(p.numel() for p in network.parameters())
     trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
     how = f", adapt {cli.model.adapt}" if isinstance(cli.model, DetectTask) else ""
     return (
         f"{type(body).__name__} ({size:,} parameters, {trained:,} trained{how}): windows of {body.segments} x "
-        f"{body.segment_seconds:g} s at {body.sfreq:g} Hz\n{data.summary}\nrun folder: {cli.run_dir}"
+        f"{body.segment_seconds:g} s at {body.sfreq:g} Hz\nrun folder: {cli.run_dir}"
     )
 
 
