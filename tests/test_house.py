@@ -26,6 +26,7 @@ FLOORS = {
     "convert": 5,
     "predict": 5,
     "train": 5,
+    "detection": 5,
     "commands": 6,
     "cli": 7,
 }
@@ -37,6 +38,7 @@ NEVER = {  # outside packages that a room must do without
     "events": {"torch", "lightning", "mne", "zarr"},
     "checkpoint": {"lightning", "pandas", "mne", "xarray"},
     "predict": {"lightning"},
+    "detection": {"lightning"},
 }
 
 

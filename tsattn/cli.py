@@ -15,19 +15,23 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 COMMANDS = {
-    "fit": "train a forecaster, keep the best checkpoint, test it",
+    "fit": "train a forecaster or a network of recordings, keep the best checkpoint, test it",
     "validate": "score a checkpoint on the validation windows",
     "test": "score a checkpoint on every test window",
     "forecast": "forecast the steps after a table's last row",
     "data": "list, describe, fetch or simulate tables",
     "recordings": "inspect, prepare, simulate or split EEG and iEEG recordings",
+    "detect": "find seizures in a recording",
     "events": "score or export seizure events",
     "configs": "list or show the shipped configurations",
     "import-checkpoint": "convert weights of a model's authors",
+    "export": "write a trained network as a folder, merged, or its adapters alone",
 }
 FUNCTIONS: dict[str, tuple[str, str | dict[str, str]]] = {  # a module of tsattn.commands, and what in it
     "forecast": ("tables", "forecast"),
-    "import-checkpoint": ("tables", "import_checkpoint"),
+    "import-checkpoint": ("weights", "import_checkpoint"),
+    "export": ("weights", "export"),
+    "detect": ("detect", "detect"),
     "data": ("tables", {"list": "data_list", "describe": "data_describe", "fetch": "data_fetch",
                         "simulate": "data_simulate"}),
     "configs": ("tables", {"list": "configs_list", "show": "configs_show"}),
@@ -35,7 +39,7 @@ FUNCTIONS: dict[str, tuple[str, str | dict[str, str]]] = {  # a module of tsattn
                                   "split": "split"}),
     "events": ("events", {"score": "score", "export": "export"}),
 }  # fmt: skip
-POSITIONAL = ("name", "file", "paths", "store")
+POSITIONAL = ("name", "files", "paths", "store")
 RENAMED = {"source": "--from"}
 OPTION = re.compile(
     r"\b(?P<name>skip|unit|type|subject|on_mismatch|outside|unpaired|implausible)=(?P<value>True|'[\w-]+'|\.\.\.)"
@@ -96,7 +100,9 @@ def usage() -> str:
         "  tsattn fit -c forecast/itransformer.yaml -c data/etth1.yaml\n"
         "  tsattn fit -c forecast/itransformer.yaml --data.table my.csv\n"
         "  tsattn forecast --checkpoint runs/.../best.ckpt --table my.csv --out forecast.csv --plot forecast.png\n"
-        "  tsattn recordings prepare bids_folder --preset swec --out store.zarr\n\n"
+        "  tsattn recordings prepare bids_folder --preset swec --out store.zarr\n"
+        "  tsattn fit -c detect/mvpformer.yaml --data.store store.zarr --model.checkpoint mvpformer-s\n"
+        "  tsattn detect --checkpoint runs/.../best.ckpt --recording patient.edf --out events.tsv --report r.html\n\n"
         "`tsattn COMMAND --help` lists the options. Research software; not for clinical decisions."
     )
 

@@ -1,9 +1,6 @@
-"""Commands on tables: forecast, data, configs, import-checkpoint."""
+"""Commands on tables: forecast, data, configs."""
 
 from pathlib import Path
-from typing import Any
-
-SOURCES = ("itransformer", "patchtst", "timexer", "gateformer", "tslib")
 
 
 def forecast(
@@ -153,33 +150,3 @@ def configs_show(name: str) -> None:
     from tsattn import shipped
 
     print(shipped.show(name))
-
-
-def import_checkpoint(
-    file: Path, source: str, out: Path, given: dict[str, Any] | None = None, overwrite: bool = False
-) -> None:
-    """Convert weights of a model's authors into an exported folder, and account for every key.
-
-    Args:
-        file: The authors' state dict (.pth, .pt or .safetensors).
-        source: Whose code wrote it.
-        out: Folder for config.json and model.safetensors.
-        given: What shapes cannot tell, by name: `--given.heads 8 --given.context 96`.
-        overwrite: Write over files that exist already.
-
-    Raises:
-        ValueError: If a key that the model needs is missing; nothing is written.
-    """
-    from tsattn import checkpoint, files, shipped
-    from tsattn.convert import convert, read_state
-
-    if source not in SOURCES:
-        raise ValueError(f"--from is {source!r}, expected one of {', '.join(SOURCES)}.")
-    for name in ("config.json", "model.safetensors", "config.yaml"):
-        files.refuse_existing(out / name, overwrite)
-    converted = convert(source, read_state(file), **(given or {}))
-    print(converted.report)
-    checkpoint.export(out, converted.network, about={"imported_from": source, "file": file.name}, overwrite=overwrite)
-    text = shipped.config_of(converted.network.recipe, out).encode()
-    files.write_atomically(out / "config.yaml", lambda stream: stream.write(text))
-    print(f"written to {out}; score it on a table with: tsattn test -c {out / 'config.yaml'} -c data/etth1.yaml")

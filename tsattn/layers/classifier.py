@@ -103,9 +103,13 @@ class SegmentClassifier(Network):
         return self.head(total / kept.sum(1, keepdim=True).clamp(min=1))
 
     def merged(self) -> "SegmentClassifier":
-        """Return this classifier without adapters, which are added into its maps; this one is used up."""
+        """Return this classifier without adapters, which are added into its maps; this one is used up.
+
+        Everything is trainable then, as in a new classifier without adapters.
+        """
         arguments = {**self.recipe["init_args"], "network": self.network, "lora_rank": 0}
         merge_adapters(self.network)
+        self.requires_grad_(True)
         plain = SegmentClassifier(**arguments)
         plain.pool, plain.head = self.pool, self.head
         return plain.train(self.training)

@@ -17,6 +17,12 @@ from torch import Tensor, nn
 from tsattn.files import refuse_existing, write_atomically
 
 PEFT_PREFIX = "base_model.model."
+PLAIN_BEGINS = (None, True, False, "gaussian")  # other ways to begin change the weights under the adapters, too
+OTHER_KINDS = (  # entries of peft's configuration that make the sum another one than LoRALinear's
+    "use_dora", "use_rslora", "use_qalora", "use_bdlora", "lora_bias", "rank_pattern", "alpha_pattern",
+    "layer_replication", "target_parameters", "trainable_token_indices", "alora_invocation_tokens", "arrow_config",
+    "kasa_config", "monteclora_config", "velora_config", "fan_in_fan_out",
+)  # fmt: skip
 
 
 class LoRALinear(nn.Linear):
@@ -94,24 +100,31 @@ def merge_adapters(network: nn.Module) -> None:
         network.set_submodule(name, module.merged())
 
 
-def save_adapters(folder: str | Path, network: nn.Module, *, overwrite: bool = False, **about: Any) -> None:
+def save_adapters(
+    folder: str | Path, network: nn.Module, *, also: Sequence[str] = (), overwrite: bool = False, **about: Any
+) -> None:
     """Write `adapter_config.json` and `adapter_model.safetensors`, as peft does.
 
     Args:
         folder: Made if it is not there.
         network: With adapters of one rank and alpha.
+        also: Names of modules that were trained in full and are saved whole ("head"): peft's `modules_to_save`.
         overwrite: Write over files that are there.
         about: Plain data for the entry "tsattn" of the configuration, which peft passes over.
 
     Raises:
         FileExistsError: If one of the files is there and `overwrite` is False.
-        ValueError: If the network has no adapters.
+        ValueError: If the network has no adapters, or no such module with weights.
     """
     from safetensors.torch import save
 
     folder, found = Path(folder), dict(adapters(network))
     if not found:
         raise ValueError("The network has no adapters to save.")
+    whole = {name: _weights_of(network, name) for name in also}
+    for name, weights in whole.items():
+        if not weights or any(f"{adapted}.".startswith(f"{name}.") for adapted in found):
+            raise ValueError(f"also has {name!r}, expected names of modules that have weights and no adapters.")
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         refuse_existing(folder / name, overwrite)
     first = next(iter(found.values()))
@@ -124,21 +137,26 @@ def save_adapters(folder: str | Path, network: nn.Module, *, overwrite: bool = F
         "lora_dropout": 0.0,
         "bias": "none",
         "target_modules": list(found),
+        "modules_to_save": list(whole) or None,
         "inference_mode": True,
         "tsattn": about,
     }
-    weights = {
-        f"{PEFT_PREFIX}{name}.lora_{kind}.weight": getattr(module, f"lora_{kind}").detach().cpu().contiguous()
-        for name, module in found.items()
-        for kind in "AB"
+    kept = {
+        f"{name}.lora_{kind}.weight": getattr(module, f"lora_{kind}") for name, module in found.items() for kind in "AB"
     }
+    for weights in whole.values():
+        kept |= weights
+    written = {f"{PEFT_PREFIX}{name}": tensor.detach().cpu().contiguous() for name, tensor in kept.items()}
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "adapter_model.safetensors", lambda file: file.write(save(weights)))
+    write_atomically(folder / "adapter_model.safetensors", lambda file: file.write(save(written)))
     write_atomically(folder / "adapter_config.json", lambda file: file.write(json.dumps(config, indent=2).encode()))
 
 
 def load_adapters(folder: str | Path, network: nn.Module) -> dict[str, Any]:
     """Put the adapters of a folder on a network without any, in place, and return what was said about them.
+
+    Modules that the folder holds whole (`also` of `save_adapters`) take its weights. If something does not fit, the
+    network stays as it was.
 
     Args:
         folder: Of `save_adapters`, or of peft with plain LoRA.
@@ -160,13 +178,20 @@ def load_adapters(folder: str | Path, network: nn.Module) -> dict[str, Any]:
         kind, rank, alpha = config["peft_type"], int(config["r"]), float(config["lora_alpha"])
     except Exception as problem:  # safetensors and json raise several kinds for damaged files
         raise ValueError(f"{folder} is damaged or no folder of adapters: {problem}") from problem
-    if kind != "LORA" or config.get("use_dora") or config.get("use_rslora") or config.get("bias", "none") != "none":
-        raise ValueError(f"{folder} holds adapters of another kind than plain LoRA, which is what is read here.")
-    names = sorted({key.removeprefix(PEFT_PREFIX).rpartition(".lora_")[0] for key in weights})
+    other = [name for name in OTHER_KINDS if config.get(name)]
+    other += ["bias"] if config.get("bias", "none") != "none" else []
+    other += ["init_lora_weights"] if config.get("init_lora_weights") not in PLAIN_BEGINS else []
+    if kind != "LORA" or other:
+        raise ValueError(
+            f"{folder} holds adapters of another kind than plain LoRA, which is what is read here: "
+            f"{f'{other[0]} is {config[other[0]]!r}' if other else f'peft_type is {kind!r}'}."
+        )
+    weights = {key.removeprefix(PEFT_PREFIX): value for key, value in weights.items()}
     modules = dict(network.named_modules())
-    for name in names:
+    adapted: dict[str, LoRALinear] = {}
+    for name in sorted({key.rpartition(".lora_")[0] for key in weights if ".lora_" in key}):
         module = modules.get(name)
-        down, up = (weights.get(f"{PEFT_PREFIX}{name}.lora_{kind}.weight") for kind in "AB")
+        down, up = (weights.pop(f"{name}.lora_{kind}.weight", None) for kind in "AB")
         if not isinstance(module, nn.Linear) or isinstance(module, LoRALinear) or down is None or up is None:
             raise ValueError(f"{folder} has an adapter for {name!r}, which the network has no free linear map for.")
         wanted = (rank, module.in_features), (module.out_features, rank)
@@ -174,8 +199,51 @@ def load_adapters(folder: str | Path, network: nn.Module) -> dict[str, Any]:
             raise ValueError(
                 f"{folder}: the adapter of {name!r} is {tuple(down.shape)} and {tuple(up.shape)}, expected {wanted}."
             )
-        adapted = LoRALinear(module, rank, alpha)
-        adapted.lora_A.data.copy_(down)
-        adapted.lora_B.data.copy_(up)
-        network.set_submodule(name, adapted)
-    return dict(config.get("tsattn", {}))
+        adapted[name] = LoRALinear(module, rank, alpha)
+        adapted[name].lora_A.data.copy_(down)
+        adapted[name].lora_B.data.copy_(up)
+    if not adapted:
+        raise ValueError(f"{folder} has no adapters in adapter_model.safetensors, expected lora_A and lora_B weights.")
+    whole = _whole(folder, network, config.get("modules_to_save") or [], weights)
+    for name, one in adapted.items():
+        network.set_submodule(name, one)
+    with torch.no_grad():
+        for own, value in whole:
+            own.copy_(value)
+    return dict(config.get("tsattn") or {})
+
+
+def _weights_of(network: nn.Module, name: str) -> dict[str, Tensor]:
+    """Return the weights of a module by their full names; none if there is no such module."""
+    module = dict(network.named_modules()).get(name) if name else None
+    return {} if module is None else module.state_dict(prefix=f"{name}.")
+
+
+def _whole(folder: Path, network: nn.Module, ends: Sequence[str], weights: dict[str, Tensor]) -> list[Any]:
+    """Return pairs of a network's tensor and what it becomes, of modules that were saved whole.
+
+    Args:
+        folder: For messages.
+        network: That they are for.
+        ends: Names of the modules, or, as peft has it, ends of their names.
+        weights: What a folder holds beside adapters, by full name.
+    """
+    called = {end: [n for n, _ in network.named_modules() if f".{n}".endswith(f".{end}")] for end in ends}
+    pairs, read = [], set()
+    for end, names in called.items():
+        there = [name for name in names if any(key.startswith(f"{name}.") for key in weights)]
+        if not there:
+            raise ValueError(f"{folder} says that it holds {end!r} whole, and has no weights of it for this network.")
+        for name in there:
+            for key, own in _weights_of(network, name).items():
+                if key not in weights or weights[key].shape != own.shape:
+                    found = tuple(weights[key].shape) if key in weights else "missing"
+                    raise ValueError(f"{folder}: {key} is {found}, expected {tuple(own.shape)}.")
+                pairs.append((own, weights[key]))
+                read.add(key)
+    if unread := sorted(set(weights) - read):
+        raise ValueError(
+            f"{folder} holds {unread[0]}, which is neither an adapter's nor of a module that the configuration names "
+            "in modules_to_save."
+        )
+    return pairs

@@ -6,6 +6,7 @@ that were not recorded, distances that may be absolute, a last layer that is com
 nothing else is asked for; no unused parameters.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -169,7 +170,7 @@ class MVPFormer(SegmentNetwork):
         merged: bool | None = None,
         classifier: bool = True,
         lora_alpha: float = 16.0,
-        allow: tuple[str, ...] = (),
+        allow: Sequence[str] = (),
         **given: Any,
     ) -> Conversion:
         """Convert weights of IBM's code (public or released layout) or of braindecode's port.

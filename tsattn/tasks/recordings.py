@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tsattn.contracts import RecordingBatch, SegmentNetwork, SignalSpec
 from tsattn.recordings.modules import RecordingDataModule
-from tsattn.recordings.preparation.preset import CONTRACT
+from tsattn.recordings.preparation.preset import differences
 
 Contract = Literal["keep", "adopt"]
 
@@ -71,24 +71,6 @@ def agree(spec: SignalSpec | None, data: SignalSpec, contract: Contract = "keep"
             'their way from now on by contract="adopt" (on the command line --model.contract adopt).'
         )
     return data
-
-
-def differences(contract: dict[str, Any], there: dict[str, Any]) -> list[str]:
-    """Return how a preparation differs from a contract's, in what changes a signal; one clause each."""
-    if not contract:
-        return []
-    if not there:
-        return ["how they were prepared is not known"]
-    return [
-        f"{name} is {_told(there.get(name))} in the recordings and {_told(contract.get(name))} in the contract"
-        for name in CONTRACT
-        if there.get(name) != contract.get(name)
-        and not (name == "quality" and contract.get("notch") is None and there.get("notch") is None)
-    ]
-
-
-def _told(value: Any) -> str:
-    return " to ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def gathered(module: Any, columns: list[Tensor]) -> list[Tensor]:

@@ -18,7 +18,6 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import replace
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any, Literal
@@ -27,8 +26,8 @@ import numpy as np
 import xarray as xr
 
 from tsattn.files import refuse_existing
-from tsattn.recordings.checks import check, mark_bads, unit_doubt
 from tsattn.recordings.preparation.chain import Chain
+from tsattn.recordings.preparation.look import looked_at
 from tsattn.recordings.preparation.plan import ALIASES, plan
 from tsattn.recordings.preparation.preset import Preset, make_preset
 from tsattn.recordings.preparation.provenance import check_id, check_same_facts, check_unchanged, facts_of, sources
@@ -307,7 +306,7 @@ def _prepare_one(task: Task, progress: Progress | None) -> None:
 
 def _stream(task: Task, progress: Progress | None) -> None:
     recording, preset, out, dtype, memory = task
-    chain = plan(_looked_at(recording, preset), preset)
+    chain = plan(looked_at(recording, preset), preset)
     facts = facts_of(chain)
     if RecordingWriter.begun(out, recording.id):
         writer = RecordingWriter(out, recording.id)
@@ -330,24 +329,6 @@ def _stream(task: Task, progress: Progress | None) -> None:
         if progress is not None:
             progress(recording.id, stop / chain.sfreq, recording.duration)
     writer.finish()
-
-
-def _looked_at(recording: Recording, preset: Preset) -> Recording:
-    """Return the recording with what a look at its samples says: bad channels, warnings.
-
-    Raises:
-        ValueError: If the values cannot be microvolts.
-    """
-    if not preset.bad_rules and preset.implausible == "keep":
-        return recording
-    checks = check(recording)
-    doubt = unit_doubt(checks)
-    if doubt and preset.implausible == "raise":
-        raise ValueError(f"{recording.id}: {doubt} If they are right, say so by implausible='keep'.")
-    told = {note.text for note in recording.notes}
-    warned = tuple(note for note in checks.notes if note.level == "warning" and note.text not in told)
-    looked = replace(recording, notes=(*recording.notes, *warned))
-    return mark_bads(looked, preset.bad_rules, checks)
 
 
 def _block_samples(chain: Chain, memory: float) -> tuple[int, int]:

@@ -4,7 +4,7 @@
 recordings (http://ieeg-swez.ethz.ch), which MVPFormer was trained on. `raw`: as recorded, in microvolts, at one rate.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args, get_type_hints
 
 from tsattn.recordings.checks import RULES
@@ -73,6 +73,13 @@ class Preset:
             for name, value in asdict(self).items()
         }
 
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Preset":
+        """Make it of what `to_json` returned, or of a store's attributes, which hold more."""
+        known = {field.name for field in fields(cls)}
+        arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known}
+        return cls(**arguments)
+
 
 def _check_words(values: dict[str, Any]) -> None:
     for field in ("bads", "implausible", "resample", "reference"):
@@ -103,3 +110,21 @@ def make_preset(name: str = "swec", **changes: Any) -> Preset:
     changes = {key: tuple(value) if isinstance(value, list) else value for key, value in changes.items()}
     changed = replace(PRESETS[name], **changes)
     return changed if changed == PRESETS[name] else replace(changed, name=f"{name}, changed")
+
+
+def differences(contract: dict[str, Any], there: dict[str, Any]) -> list[str]:
+    """Return how a preparation differs from a contract's, in what changes a signal; one clause each."""
+    if not contract:
+        return []
+    if not there:
+        return ["how they were prepared is not known"]
+    return [
+        f"{name} is {_told(there.get(name))} in the recordings and {_told(contract.get(name))} in the contract"
+        for name in CONTRACT
+        if there.get(name) != contract.get(name)
+        and not (name == "quality" and contract.get("notch") is None and there.get("notch") is None)
+    ]
+
+
+def _told(value: Any) -> str:
+    return " to ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

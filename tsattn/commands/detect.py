@@ -1,0 +1,209 @@
+"""The command `detect`: a recording in, events, a report and their provenance out."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tsattn.detection.detector import Detection, Detector
+
+NOTICE = "Research software. Not a medical device; nothing here may guide the care of a patient."
+Suffix = {".tsv": "szcore", ".csv": "csv", ".edf": "edf"}
+
+
+def detect(
+    checkpoint: Path,
+    recording: Path,
+    out: Path,
+    report: Path | None = None,
+    probabilities: Path | None = None,
+    reference: Path | None = None,
+    adapter: Path | None = None,
+    more_channels: Literal["raise", "spread", "variance", "ensemble"] | None = None,
+    stride: int = 1,
+    threshold: float | None = None,
+    explain: int = 12,
+    device: str | None = None,
+    unit: Literal["nV", "uV", "mV", "V"] | None = None,
+    type: Literal["seeg", "ecog", "eeg", "dbs"] | None = None,
+    subject: str | None = None,
+    on_mismatch: Literal["raise", "warn"] = "raise",
+    overwrite: bool = False,
+) -> None:
+    """Find seizures in a recording of any length, in bounded memory; goes on where it stopped.
+
+    Args:
+        checkpoint: Of a detector: a run's best.ckpt, or an exported folder.
+        recording: A file, a folder that holds one recording, or STORE.zarr/ID of a prepared store.
+        out: Events to write: .tsv (SzCORE), .csv, or .edf (EDF+ annotations). A .json beside it says where they come
+            from: checksums, preparation, channels, post-processing.
+        report: HTML page to write: what was found, when, why, with the signal around it.
+        probabilities: CSV to write: the seizure probability of each window.
+        reference: Events file of an expert, to score against; without it, seizures that the recording itself marks are
+            shown, and scored, in the report.
+        adapter: Folder of adapters for this patient (`tsattn export --form adapter`).
+        more_channels: What is done with more channels than the network has room for: spread, variance, ensemble.
+        stride: Segments from one window to the next.
+        threshold: In the place of the fitted one; the other settings of post-processing stay.
+        explain: How many events are explained in the report, those of the highest confidence.
+        device: cpu, cuda, cuda:1, ...; a GPU is taken if there is one.
+        unit: Of the values, if the file does not say it or is wrong: nV, uV, mV or V.
+        type: Of channels whose type only their names could tell: seeg, ecog, eeg or dbs.
+        subject: Pseudonym of the person.
+        on_mismatch: If a file contradicts its sidecars or itself: raise, or warn and believe the signal's own file.
+        overwrite: Write over files that exist already.
+    """
+    from dataclasses import replace
+
+    import torch
+
+    from tsattn import files
+    from tsattn.commands.recordings import Hours, quiet
+    from tsattn.detection.detector import Detector
+    from tsattn.events.files import write_events
+
+    quiet()
+    if out.suffix.lower() not in Suffix:
+        raise ValueError(f"--out ends in {out.suffix or 'nothing'}, expected .tsv, .csv or .edf.")
+    about = out.with_suffix(".json")
+    for target in (out, about, report, probabilities):
+        if target is not None:
+            files.refuse_existing(target, overwrite)
+    with processes() as first:
+        detector = Detector.from_pretrained(checkpoint, adapter=adapter)
+        detector.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        reading = dict(unit=unit, type=type, subject=subject, on_mismatch=on_mismatch)
+        item = opened(recording, {name: value for name, value in reading.items() if value is not None})
+        setting = None
+        if threshold is not None:
+            fitted = detector.postprocessing
+            low = None if fitted.low is None else min(fitted.low, threshold)
+            setting = replace(fitted, threshold=threshold, low=low)
+        with Hours(item.duration if first else 0.0) as hours:
+            found = detector.detect(
+                item,
+                postprocessing=setting,
+                more_channels=more_channels,
+                stride=stride,
+                partial=out.with_name(f".{out.name}.partial"),
+                progress=(lambda done, whole: hours(item.id, done, whole)) if first else None,
+            )
+        if not first:
+            return
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_events(out, found.events, Suffix[out.suffix.lower()], duration=item.duration, overwrite=overwrite)  # type: ignore[arg-type]
+        text = json.dumps(found.provenance, indent=2, default=str).encode()
+        files.write_atomically(about, lambda file: file.write(text))
+        if probabilities is not None:
+            table = found.probability.to_series().rename_axis("window_begin_s").to_csv().encode()
+            files.write_atomically(probabilities, lambda file: file.write(table))
+        expert = None if reference is None else read_reference(reference)
+        expert = marked(found) if expert is None else expert
+        scores = None if expert is None else score(found, expert)
+        if report is not None:
+            write_report(report, detector, found, expert, scores, explain, overwrite)
+        print(told(found))
+        if scores is not None:
+            metrics = scores.metrics
+            print(
+                f"against {len(expert) if expert is not None else 0} marked seizures: sensitivity "
+                f"{metrics['sensitivity']:.3f}, {metrics['fp_per_hour']:.2f} false detections an hour"
+            )
+        print(NOTICE)
+        print(f"written to {', '.join(str(p) for p in (out, about, probabilities, report) if p is not None)}")
+
+
+@contextlib.contextmanager
+def processes() -> Iterator[bool]:
+    """Join the other processes that a launcher (torchrun) started, if it did; give whether this one is the first."""
+    import torch
+
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield True
+        return
+    torch.distributed.init_process_group("gloo")
+    try:
+        yield torch.distributed.get_rank() == 0
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def opened(path: Path, reading: dict[str, Any]) -> Any:
+    """Open a recording: of a file, or of a store by `STORE.zarr/ID`."""
+    from tsattn.recordings.recording import Recording
+
+    if not path.exists() or (path.parent / "zarr.json").is_file():
+        from tsattn.recordings.store import open_store
+
+        if (path.parent / "zarr.json").is_file():
+            store = open_store(path.parent)
+            if path.name not in store.ids:
+                raise ValueError(f"The store has no recording {path.name!r}; it has {', '.join(store.ids[:20])}.")
+            return store[path.name]
+    return Recording.open(path, **reading)
+
+
+def read_reference(path: Path) -> "pd.DataFrame":
+    """Return the seizures of an expert's file."""
+    from tsattn.events.files import read_events
+    from tsattn.events.table import seizures
+
+    return seizures(read_events(path, called="The reference").events)
+
+
+def marked(found: "Detection") -> "pd.DataFrame | None":
+    """Return the seizures that the recording itself marks; None if it marks none."""
+    from tsattn.events.table import seizures
+
+    events = seizures(found.recording.events)
+    events = events[events["duration"] > 0]
+    return events if len(events) else None
+
+
+def score(found: "Detection", reference: "pd.DataFrame") -> Any:
+    """Score a detection against an expert by SzCORE's rules."""
+    from tsattn.events.score import score_events
+
+    return score_events(reference, found.events, found.recording.duration, outside="clip")
+
+
+def write_report(
+    path: Path,
+    detector: "Detector",
+    found: "Detection",
+    reference: "pd.DataFrame | None",
+    scores: Any,
+    most: int,
+    overwrite: bool,
+) -> None:
+    """Write the HTML report, with the events of the highest confidence explained."""
+    from tsattn.detection.report import write_report as write
+
+    chosen = found.events.nlargest(max(0, most), "confidence").sort_values("onset")
+    explanations = [detector.explain(found, float(onset)) for onset in chosen["onset"]]
+    write(path, found, reference=reference, scores=scores, explanations=explanations, overwrite=overwrite)
+
+
+def told(found: "Detection") -> str:
+    """Return the lines that the command prints."""
+    events, item = found.events, found.recording
+    unknown = float(found.probability.isnull().mean())
+    lines = [f"{item.id}: {len(events)} events in {item.duration / 3600:.2f} h"]
+    if unknown:
+        lines[0] += f", no answer for {unknown:.1%} of it (gaps)"
+    for onset, duration, confidence in events[["onset", "duration", "confidence"]].head(20).to_numpy(float):
+        lines.append(f"  {clock(onset)}  {duration:7.1f} s  confidence {confidence:.2f}")
+    if len(events) > 20:
+        lines.append(f"  ... and {len(events) - 20} more")
+    return "\n".join(lines)
+
+
+def clock(seconds: float) -> str:
+    """Return seconds as hours, minutes and seconds."""
+    whole = round(seconds)
+    return f"{whole // 3600:d}:{whole // 60 % 60:02d}:{whole % 60:02d}"

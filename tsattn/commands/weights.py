@@ -1,0 +1,97 @@
+"""Commands on weights: import-checkpoint, export."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+SOURCES = ("itransformer", "patchtst", "timexer", "gateformer", "tslib", "mvpformer", "braindecode")
+
+
+def import_checkpoint(
+    files: list[Path], source: str, out: Path, given: dict[str, Any] | None = None, overwrite: bool = False
+) -> None:
+    """Convert weights of a model's authors into an exported folder, and account for every key.
+
+    Args:
+        files: The authors' state dict (.pth, .pt or .safetensors); of MVPFormer, its base file, then, if wanted, that
+            with adapters and head.
+        source: Whose code wrote it.
+        out: Folder for config.json and model.safetensors.
+        given: What shapes cannot tell, by name: `--given.heads 8 --given.context 96`. Of MVPFormer also
+            `--given.allow "[key, ...]"`: keys that may be missing, or have no place.
+        overwrite: Write over files that exist already.
+
+    Raises:
+        ValueError: If a key that the model needs is missing; nothing is written.
+    """
+    from tsattn import checkpoint, shipped
+    from tsattn.contracts import ForecastNetwork, SegmentNetwork, SignalSpec
+    from tsattn.convert import convert, read_state
+    from tsattn.files import refuse_existing, write_atomically
+    from tsattn.layers.classifier import SegmentClassifier
+
+    if source not in SOURCES:
+        raise ValueError(f"--from is {source!r}, expected one of {', '.join(SOURCES)}.")
+    if len(files) > (2 if source == "mvpformer" else 1):
+        raise ValueError(f"{len(files)} files were given, expected one{' or two' * (source == 'mvpformer')}.")
+    for name in ("config.json", "model.safetensors", "config.yaml"):
+        refuse_existing(out / name, overwrite)
+    first, *second = (read_state(file) for file in files)
+    arguments = dict(given or {})
+    if second:
+        arguments["head"] = second[0]
+    converted = convert(source, first, **arguments)
+    print(converted.report)
+    about = {"imported_from": source, "files": [checkpoint.digest(file) for file in files]}
+    network = converted.network
+    if isinstance(network, ForecastNetwork):
+        checkpoint.export(out, network, about=about, overwrite=overwrite)
+        text = shipped.config_of(network.recipe, out).encode()
+        write_atomically(out / "config.yaml", lambda stream: stream.write(text))
+        print(f"written to {out}; score it on a table with: tsattn test -c {out / 'config.yaml'} -c data/etth1.yaml")
+        return
+    body = network.network if isinstance(network, SegmentClassifier) else network
+    assert isinstance(body, SegmentNetwork)
+    from tsattn.recordings.preparation.preset import make_preset
+
+    # The authors' recordings: 0.5-120 Hz, median reference, 512 Hz (see the preset).
+    sfreq = body.sfreq
+    preset = make_preset("swec", **({} if sfreq == 512.0 else {"sfreq": sfreq}))
+    checkpoint.export(out, network, SignalSpec(preset.to_json()), about, overwrite=overwrite)
+    print(
+        f"written to {out}; its contract: {sfreq:g} Hz, 0.5-120 Hz, median reference, microvolts. Fine-tune it with: "
+        f"tsattn fit -c detect/mvpformer.yaml --data.store STORE --model.checkpoint {out}"
+    )
+
+
+def export(
+    checkpoint: Path,
+    out: Path,
+    form: Literal["as-is", "merged", "adapter"] = "as-is",
+    overwrite: bool = False,
+) -> None:
+    """Write a trained network as a folder: config.json and model.safetensors, or a patient's adapters alone.
+
+    Args:
+        checkpoint: A run's best.ckpt, or an exported folder.
+        out: The folder.
+        form: as-is; merged (adapters added into the weights); adapter (adapters alone, in the form of peft, for `tsattn
+            detect --adapter`).
+        overwrite: Write over files that exist already.
+    """
+    from tsattn import checkpoint as written
+    from tsattn.contracts import Network
+    from tsattn.layers.classifier import SegmentClassifier
+    from tsattn.layers.lora import save_adapters
+
+    loaded: written.Loaded[Network] = written.load(checkpoint)
+    network = loaded.network
+    about = {**loaded.about, "exported_from": written.digest(checkpoint)}
+    if form == "adapter":
+        save_adapters(out, network, overwrite=overwrite, **about)
+    else:
+        if form == "merged":
+            if not isinstance(network, SegmentClassifier):
+                raise ValueError(f"{checkpoint} holds {type(network).__name__}, which has no adapters to merge.")
+            network = network.merged()
+        written.export(out, network, loaded.spec, about, overwrite=overwrite)
+    print(f"written to {out}")

@@ -1,0 +1,339 @@
+"""A trained seizure detector and what it must know of its recordings: a recording in, events and probabilities out.
+
+Research software: nothing it returns may guide the care of a patient.
+"""
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+import xarray as xr
+from huggingface_hub import ModelHubMixin
+
+import tsattn
+from tsattn import checkpoint, files
+from tsattn.contracts import SignalSpec
+from tsattn.detection.streaming import Grid, make_grid, stream
+from tsattn.events.detect import PostProcessing
+from tsattn.layers.classifier import SegmentClassifier
+from tsattn.layers.lora import load_adapters
+from tsattn.recordings.preparation.preset import Preset, differences
+from tsattn.recordings.preparation.view import prepared_view
+from tsattn.recordings.recording import Recording, from_array
+from tsattn.recordings.windows.channel_choice import choose_channels, describe_choice
+
+if TYPE_CHECKING:
+    from tsattn.detection.explain import Explanation
+
+log = logging.getLogger(__name__)
+SAVE_SECONDS = 30.0  # between two savings of what is done
+PLAIN = PostProcessing()  # where none was fitted
+Progress = Callable[[float, float], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Detection:
+    """What a detector says of a recording; `events, probability = detection` takes it apart.
+
+    Attributes:
+        events: Table of events: onset and duration in seconds from the recording's start, confidence.
+        probability: Of each window, by the seconds at which it begins; NaN where there is no answer. Attributes say of
+            which seconds it speaks (`offset`, `span`), the `hop` and the `threshold`.
+        recording: As it was read: prepared.
+        provenance: Where this comes from, in plain data.
+        readings: Channels of each reading, as places in the recording's table.
+    """
+
+    events: pd.DataFrame
+    probability: xr.DataArray
+    recording: Recording
+    provenance: dict[str, Any] = field(default_factory=dict)
+    readings: tuple[tuple[int, ...], ...] = ()
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.events, self.probability))
+
+
+class Detector(ModelHubMixin):
+    """A seizure detector.
+
+    Args:
+        network: With a head, in evaluation mode.
+        spec: The contract with its recordings.
+        about: Versions, checksums and the like.
+    """
+
+    def __init__(self, network: SegmentClassifier, spec: SignalSpec, about: dict[str, Any] | None = None) -> None:
+        self.network = network.eval()
+        self.spec = spec
+        self.about = about or {}
+
+    # ---- load and save
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls, path: str | Path, *, adapter: str | Path | None = None, offline: bool = True, **hub: Any
+    ) -> "Detector":
+        """Load a run's `.ckpt` or an exported folder; or, unless `offline`, what stands on the Hugging Face hub.
+
+        Args:
+            path: File or folder; with `offline=False` also "owner/name".
+            adapter: Folder of adapters for one patient, which are added into the network.
+            offline: Whether only this machine is looked at.
+            hub: Of `huggingface_hub.ModelHubMixin.from_pretrained`: revision, token, cache_dir, ...
+
+        Raises:
+            FileNotFoundError: If there is nothing at `path`.
+            ValueError: If it is damaged, holds no seizure detector, or has no contract.
+        """
+        if not offline and not Path(path).exists():
+            found: Detector = super().from_pretrained(str(path), **hub)
+            return found if adapter is None else found.with_adapter(adapter)
+        loaded = checkpoint.load(path, SegmentClassifier)
+        if loaded.spec is None:
+            raise ValueError(f"{path} does not say what recordings its network was trained on: fine-tune it first.")
+        made = cls(loaded.network, loaded.spec, {**loaded.about, "checkpoint": checkpoint.digest(path)})
+        return made if adapter is None else made.with_adapter(adapter)
+
+    @classmethod
+    def _from_pretrained(cls, *, model_id: str, **hub: Any) -> "Detector":
+        """Fetch an exported folder from the hub: weights and configuration, nothing that runs."""
+        from huggingface_hub import snapshot_download
+
+        wanted = {
+            k: hub[k] for k in ("revision", "cache_dir", "token", "force_download", "local_files_only") if k in hub
+        }
+        folder = snapshot_download(model_id, allow_patterns=["config.json", "model.safetensors"], **wanted)
+        return cls.from_pretrained(folder)
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        checkpoint.export(save_directory, self.network, self.spec, self.about, overwrite=True)
+
+    def save_pretrained(self, folder: str | Path, *, overwrite: bool = False, **hub: Any) -> None:  # type: ignore[override]
+        """Write `config.json` and `model.safetensors`.
+
+        Args:
+            folder: Made if it is not there.
+            overwrite: Write over files that are there.
+            hub: Of `huggingface_hub.ModelHubMixin.save_pretrained`.
+
+        Raises:
+            FileExistsError: If one of the files is there and `overwrite` is False.
+        """
+        for name in ("config.json", "model.safetensors"):
+            files.refuse_existing(Path(folder) / name, overwrite)
+        super().save_pretrained(folder, **hub)
+
+    def with_adapter(self, folder: str | Path) -> "Detector":
+        """Return a detector with a patient's adapters added in; this one is used up.
+
+        Args:
+            folder: Of `tsattn export --form adapter`, or of peft.
+        """
+        network = self.network.merged()
+        load_adapters(folder, network)
+        weights = checkpoint.digest(Path(folder) / "adapter_model.safetensors")
+        return Detector(network.merged(), self.spec, {**self.about, "adapter": weights})
+
+    def to(self, device: str | torch.device) -> "Detector":
+        """Move the network, and return this."""
+        self.network.to(device)
+        return self
+
+    # ---- detect
+
+    @property
+    def postprocessing(self) -> PostProcessing:
+        """From probabilities to events, as fitted; threshold 0.5 and nothing else where none was fitted."""
+        found = self.spec.postprocessing
+        return PLAIN if found is None else PostProcessing.from_dict(found)
+
+    def detect(
+        self,
+        recording: str | Path | Recording | xr.DataArray | Any,
+        *,
+        postprocessing: PostProcessing | None = None,
+        more_channels: str | None = None,
+        stride: int = 1,
+        partial: Path | None = None,
+        progress: Progress | None = None,
+        **reading: Any,
+    ) -> Detection:
+        """Find the seizures of a recording.
+
+        It is prepared as the training recordings were (resampled, filtered, re-referenced) while it is read. Started in
+        several processes (torch.distributed), each takes a share of the windows, and all return the whole.
+
+        Args:
+            recording: A file or folder, a `Recording` (raw, or of a store), a labelled array (channel, time), or an
+                `mne.io.Raw`.
+            postprocessing: In the place of the fitted one.
+            more_channels: What is done with more channels than the network has room for; None: as in training.
+            stride: Segments from one window to the next.
+            partial: A file in which what is done is kept, so that the same call goes on after an interruption; it is
+                removed at the end.
+            progress: Called with the seconds that are done and all of them.
+            reading: Of `tsattn.recordings.readers.open_recordings`: unit, type, ...
+
+        Raises:
+            ValueError: If the recording breaks the contract in a way that no step mends: too short, prepared
+                otherwise, all channels bad, more channels than there is room for and no policy.
+        """
+        raw = as_recording(recording, **reading)
+        item, steps = self.prepared(raw)
+        policy: Any = more_channels or self.spec.more_channels
+        readings = choose_channels(item, self.network.network.max_channels, policy)
+        grid = make_grid(self.network, item, stride)
+        started = time.perf_counter()
+        values = self._probabilities(item, grid, readings, partial, progress)
+        setting = postprocessing or self.postprocessing
+        network = self.network.network
+        offset = network.window_seconds - network.segment_seconds
+        where = {"span": network.segment_seconds, "offset": offset, "hop": grid.hop}
+        probability = xr.DataArray(
+            values,
+            dims="time",
+            coords={"time": ("time", grid.begin, {"unit": "s", "long_name": "begin of the window"})},
+            attrs={**where, "threshold": setting.threshold, "recording": item.id},
+            name="seizure_probability",
+        )
+        events = setting(probability, duration=item.duration, **where)
+        provenance = {
+            "recording": {"id": item.id, "subject": item.subject, "duration_s": item.duration, "sfreq": item.sfreq},
+            "preparation": steps,
+            "channels": describe_choice(item, readings, policy),
+            "detector": self.about,
+            "geometry": {"segments": grid.segments, "segment_seconds": grid.segment_seconds, "stride": grid.stride},
+            "gaps": self.spec.gaps,
+            "postprocessing": setting.to_dict(),
+            "postprocessing_fitted_on": list(self.spec.validated_on) if postprocessing is None else "given by hand",
+            "fitted": self.spec.fitted if postprocessing is None else None,
+            "notes": [note.text for note in item.notes],
+            "seconds": round(time.perf_counter() - started, 1),
+            "versions": {"tsattn": tsattn.__version__, "torch": str(torch.__version__)},
+        }
+        return Detection(events, probability, item, provenance, tuple(map(tuple, readings)))
+
+    def prepared(self, recording: Recording) -> tuple[Recording, dict[str, Any]]:
+        """Return a recording prepared as the contract says, without bad channels, and what was done.
+
+        Raises:
+            ValueError: If it was prepared in another way before, or all of its channels are bad.
+        """
+        contract = self.spec.preparation
+        before = recording.about.get("provenance", {}).get("preset")
+        if before is not None:
+            different = differences(contract, before)
+            if different:
+                raise ValueError(
+                    f"{recording.id} breaks the detector's contract: {'; '.join(different)}. Give the recording as it "
+                    "was recorded, or prepare it as the contract says."
+                )
+            done: dict[str, Any] = {"prepared_before": before}
+        elif not contract:
+            done = {"none": "how the training recordings were prepared is not known; read as it is"}
+        else:
+            recording = prepared_view(recording, Preset.from_json(contract))
+            done = {"steps": recording.about["provenance"]["steps"]}
+        if (recording.channels["status"] == "bad").all():
+            raise ValueError(f"{recording.id}: all {len(recording.names)} channels are bad, expected a good one.")
+        return recording.pick(bads=False), done
+
+    def explain(self, detection: Detection, time: float) -> "Explanation":
+        """Say what the answer for one moment rests on: attention by channel and segment, and what each term does.
+
+        Args:
+            detection: Of this detector.
+            time: Seconds from the recording's start; the window whose last segment holds it is explained.
+        """
+        from tsattn.detection.explain import explain
+
+        return explain(self.network, detection, time)
+
+    def _probabilities(
+        self,
+        item: Recording,
+        grid: Grid,
+        readings: Sequence[Sequence[int]],
+        partial: Path | None,
+        progress: Progress | None,
+    ) -> np.ndarray:
+        """Return all probabilities; this process computes its share."""
+        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+        rank = torch.distributed.get_rank() if distributed else 0
+        world = torch.distributed.get_world_size() if distributed else 1
+        share = -(-grid.count // world)
+        first, stop = min(rank * share, grid.count), min((rank + 1) * share, grid.count)
+        values = np.full(stop - first, np.nan)
+        key = self._key(item, grid, readings, (first, stop))
+        if partial is not None and world > 1:
+            partial = partial.with_name(f"{partial.name}.{rank}")
+        done = _resume(partial, key, values)
+        saved = time.monotonic()
+        for window, found in stream(self.network, item, grid, readings, self.spec.gaps, first + done, stop):
+            values[window - first : window - first + len(found)] = found
+            done = window - first + len(found)
+            if progress is not None:
+                progress((first + done) * grid.hop, grid.count * grid.hop)
+            if partial is not None and time.monotonic() - saved > SAVE_SECONDS:
+                _save(partial, key, values[:done])
+                saved = time.monotonic()
+        if partial is not None:
+            partial.unlink(missing_ok=True)
+        if world == 1:
+            return values
+        every: list[Any] = [None] * world
+        torch.distributed.all_gather_object(every, values)
+        return np.concatenate(every)
+
+    def _key(self, item: Recording, grid: Grid, readings: Any, share: tuple[int, int]) -> str:
+        """Return a hash of everything that probabilities depend on, but for the samples of files of the same state."""
+        state = [(path.stat().st_size, path.stat().st_mtime_ns) for path in item.files if path.exists()]
+        about = [self.about.get("checkpoint"), self.about.get("adapter"), self.spec.to_dict(), item.id, item.duration]
+        text = json.dumps([about, state, repr(grid), readings, share, tsattn.__version__], default=str)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def as_recording(recording: Any, **reading: Any) -> Recording:
+    """Return a `Recording` of whatever holds one."""
+    if isinstance(recording, Recording):
+        return recording
+    if isinstance(recording, xr.DataArray):
+        return from_array(recording)
+    if isinstance(recording, str | Path):
+        return Recording.open(recording, **reading)
+    if hasattr(recording, "get_data") and hasattr(recording, "info"):
+        from tsattn.recordings.from_mne import from_mne
+
+        return from_mne(recording)
+    raise ValueError(
+        f"recording is a {type(recording).__name__}, expected a path, a Recording, a labelled array or an mne Raw."
+    )
+
+
+def _resume(partial: Path | None, key: str, values: np.ndarray) -> int:
+    """Fill in what an interrupted call had done, and return how many windows that are."""
+    if partial is None or not partial.is_file():
+        return 0
+    try:
+        with np.load(partial, allow_pickle=False) as file:
+            before, found = str(file["key"]), file["probability"]
+    except (ValueError, OSError, KeyError):
+        before, found = "", values[:0]
+    if before != key or len(found) > len(values):
+        log.warning("What is kept of an interrupted call is of another recording, detector or setting: begun anew.")
+        return 0
+    values[: len(found)] = found
+    return len(found)
+
+
+def _save(partial: Path, key: str, values: np.ndarray) -> None:
+    files.write_atomically(partial, lambda file: np.savez(file, key=key, probability=values))
