@@ -241,7 +241,7 @@ def probability_without_channel(
 
 
 class _Marginals(list[Tensor]):
-    """Takes in each layer's weights and keeps their mean alone: the weights themselves are 25 MB a layer of a large one.
+    """Takes in each layer's weights and keeps their mean alone: the weights of 128 channels are 25 MB a layer.
 
     Args:
         asking: Channels whose queries count.
@@ -267,7 +267,7 @@ class _Classify(nn.Module):
 
 
 def _seizure(logits: Float[Tensor, "batch class"]) -> Float[Tensor, " batch"]:
-    return logits.float().softmax(-1)[:, SEIZURE_CLASS]
+    return logits.double().softmax(-1)[:, SEIZURE_CLASS]
 
 
 def _refuse_training(classifier: SegmentClassifier) -> None:

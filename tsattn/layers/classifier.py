@@ -145,6 +145,8 @@ class AttentivePool(nn.Module):
             kept = kept if channel_mask is None else kept & channel_mask[:, None]
             kept = (kept if observed is None else kept & observed).flatten(1)
         tokens = hidden.flatten(1, 2)
+        if kept is not None:
+            tokens = tokens.masked_fill(~kept[..., None], 0)  # whatever stands there: 0 times NaN is NaN
         logits = self.queries @ self.key(tokens).transpose(1, 2) / math.sqrt(tokens.shape[-1])
         if kept is not None:
             logits = logits.masked_fill(~kept[:, None], torch.finfo(logits.dtype).min)

@@ -108,7 +108,8 @@ def save_adapters(
     Args:
         folder: Made if it is not there.
         network: With adapters of one rank and alpha.
-        also: Names of modules that were trained in full and are saved whole ("head"): peft's `modules_to_save`.
+        also: Modules that were trained in full and are saved whole ("head"): peft's `modules_to_save`. As it has it,
+            every module whose name ends so is meant.
         overwrite: Write over files that are there.
         about: Plain data for the entry "tsattn" of the configuration, which peft passes over.
 
@@ -121,10 +122,13 @@ def save_adapters(
     folder, found = Path(folder), dict(adapters(network))
     if not found:
         raise ValueError("The network has no adapters to save.")
-    whole = {name: _weights_of(network, name) for name in also}
-    for name, weights in whole.items():
-        if not weights or any(f"{adapted}.".startswith(f"{name}.") for adapted in found):
-            raise ValueError(f"also has {name!r}, expected names of modules that have weights and no adapters.")
+    whole: dict[str, Tensor] = {}
+    for end in also:
+        names = _ending(network, end)
+        if not names or any(f"{adapted}.".startswith(f"{name}.") for adapted in found for name in names):
+            raise ValueError(f"also has {end!r}, expected names of modules that have weights and no adapters.")
+        for name in names:
+            whole |= network.get_submodule(name).state_dict(prefix=f"{name}.")
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         refuse_existing(folder / name, overwrite)
     first = next(iter(found.values()))
@@ -137,16 +141,14 @@ def save_adapters(
         "lora_dropout": 0.0,
         "bias": "none",
         "target_modules": list(found),
-        "modules_to_save": list(whole) or None,
+        "modules_to_save": list(also) or None,
         "inference_mode": True,
         "tsattn": about,
     }
     kept = {
         f"{name}.lora_{kind}.weight": getattr(module, f"lora_{kind}") for name, module in found.items() for kind in "AB"
     }
-    for weights in whole.values():
-        kept |= weights
-    written = {f"{PEFT_PREFIX}{name}": tensor.detach().cpu().contiguous() for name, tensor in kept.items()}
+    written = {f"{PEFT_PREFIX}{name}": tensor.detach().cpu().contiguous() for name, tensor in (kept | whole).items()}
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "adapter_model.safetensors", lambda file: file.write(save(written)))
     write_atomically(folder / "adapter_config.json", lambda file: file.write(json.dumps(config, indent=2).encode()))
@@ -213,10 +215,9 @@ def load_adapters(folder: str | Path, network: nn.Module) -> dict[str, Any]:
     return dict(config.get("tsattn") or {})
 
 
-def _weights_of(network: nn.Module, name: str) -> dict[str, Tensor]:
-    """Return the weights of a module by their full names; none if there is no such module."""
-    module = dict(network.named_modules()).get(name) if name else None
-    return {} if module is None else module.state_dict(prefix=f"{name}.")
+def _ending(network: nn.Module, end: str) -> list[str]:
+    """Return the names of modules with weights that end so, by letters, as peft looks for them."""
+    return [name for name, module in network.named_modules() if end and name.endswith(end) and module.state_dict()]
 
 
 def _whole(folder: Path, network: nn.Module, ends: Sequence[str], weights: dict[str, Tensor]) -> list[Any]:
@@ -225,17 +226,16 @@ def _whole(folder: Path, network: nn.Module, ends: Sequence[str], weights: dict[
     Args:
         folder: For messages.
         network: That they are for.
-        ends: Names of the modules, or, as peft has it, ends of their names.
+        ends: Ends of the modules' names.
         weights: What a folder holds beside adapters, by full name.
     """
-    called = {end: [n for n, _ in network.named_modules() if f".{n}".endswith(f".{end}")] for end in ends}
     pairs, read = [], set()
-    for end, names in called.items():
-        there = [name for name in names if any(key.startswith(f"{name}.") for key in weights)]
+    for end in ends:
+        there = [name for name in _ending(network, end) if any(key.startswith(f"{name}.") for key in weights)]
         if not there:
             raise ValueError(f"{folder} says that it holds {end!r} whole, and has no weights of it for this network.")
         for name in there:
-            for key, own in _weights_of(network, name).items():
+            for key, own in network.get_submodule(name).state_dict(prefix=f"{name}.").items():
                 if key not in weights or weights[key].shape != own.shape:
                     found = tuple(weights[key].shape) if key in weights else "missing"
                     raise ValueError(f"{folder}: {key} is {found}, expected {tuple(own.shape)}.")

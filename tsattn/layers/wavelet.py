@@ -17,6 +17,7 @@ LOW = (
 )  # fmt: skip
 HIGH = tuple((-1) ** (j + 1) * LOW[7 - j] for j in range(8))
 TAPS = len(LOW)
+PIECE = 2**20  # numbers that are transformed together on a CPU: their windows take eight times as much
 AT_ONCE = 700  # samples: from here down, all levels are one matrix product, which is faster than eight small ones
 
 
@@ -89,11 +90,12 @@ class WaveletEncoder(nn.Module):
         while self.fine < levels_of(samples) and length > AT_ONCE:
             length, self.fine = (length + TAPS - 1) // 2, self.fine + 1
         rest = wavelet_transform(torch.eye(length, dtype=torch.float64), levels_of(samples) - self.fine)
-        self.register_buffer("coarse", rest.float(), persistent=False)
-        self.coarse: Tensor
+        bits = rest.float().view(torch.int32)  # a float32 matrix that stays one when the network changes its type
+        self.register_buffer("coarse_bits", bits, persistent=False)
+        self.coarse_bits: Tensor
 
     def forward(self, signal: Float[Tensor, "*batch time"]) -> Float[Tensor, "*batch d_model"]:
-        """Encode segments; the transform and the norm are computed in float32, whatever autocast says.
+        """Encode segments; the transform is computed in float32, whatever autocast and the weights' type say.
 
         Raises:
             ValueError: If a segment has another length than the encoder was made for.
@@ -101,11 +103,16 @@ class WaveletEncoder(nn.Module):
         if signal.shape[-1] != self.samples:
             raise ValueError(f"Segments have {signal.shape[-1]} samples, the encoder was made for {self.samples}.")
         with torch.autocast(signal.device.type, enabled=False):
-            signal = signal.float()
-            taps = signal.new_tensor([LOW[::-1], HIGH[::-1]]).T
-            details = []
-            for _ in range(self.fine):
-                signal, detail = halve(signal, taps)
-                details.append(detail)
-            coefficients = self.norm(torch.cat([signal @ self.coarse, *reversed(details)], -1).to(self.norm.weight))
-        return self.out(coefficients)
+            rows = signal.reshape(-1, self.samples)
+            step = max(1, PIECE // self.samples) if rows.device.type == "cpu" else len(rows)
+            parts = [self._coefficients(part.float()) for part in rows.split(max(1, step))]
+            coefficients = self.norm((torch.cat(parts) if len(parts) > 1 else parts[0]).to(self.norm.weight))
+        return self.out(coefficients.view(*signal.shape[:-1], -1))
+
+    def _coefficients(self, signal: Float[Tensor, "row time"]) -> Float[Tensor, "row coefficient"]:
+        taps = signal.new_tensor([LOW[::-1], HIGH[::-1]]).T
+        details = []
+        for _ in range(self.fine):
+            signal, detail = halve(signal, taps)
+            details.append(detail)
+        return torch.cat([signal @ self.coarse_bits.view(torch.float32), *reversed(details)], -1)

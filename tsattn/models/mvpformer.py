@@ -106,8 +106,8 @@ class MVPFormer(SegmentNetwork):
         """Let the tokens of a window read each other; see `SegmentNetwork.mix`.
 
         Raises:
-            ValueError: If there are more channels than rows in the table, or, with `index="current"`, another number of
-                segments than the network was made for.
+            ValueError: If there are more channels or segments than rows in a table, or, with `index="current"`, another
+                number of segments than the network was made for.
         """
         hidden = self._begin(tokens)
         for layer in self.layers:
@@ -146,10 +146,15 @@ class MVPFormer(SegmentNetwork):
                 f"MVPFormer: {channels} channels, expected at most {self.max_channels}: choose some, or read them in "
                 "several readings (more_channels)."
             )
-        if segments != self.segments and (self.index == "current" or segments > len(self.time_table)):
+        if segments != self.segments and self.index == "current":
             raise ValueError(
                 f"MVPFormer: {segments} segments, expected {self.segments}: with index='current' weights belong to one "
                 "number of segments."
+            )
+        if segments > len(self.time_table):
+            raise ValueError(
+                f"MVPFormer: {segments} segments, expected at most positions={len(self.time_table)}: take shorter "
+                "windows."
             )
         return self.dropout(tokens)
 

@@ -98,8 +98,15 @@ class DetectTask(Task):
             raise ValueError(f"adapt is {adapt!r}, expected full, lora, linear, attentive or subject.")
         if focal is not None and not focal > 0:
             raise ValueError(f"focal is {focal:g}, expected above 0, or None.")
-        if isinstance(class_weights, list) and not (len(class_weights) == 2 and min(class_weights) > 0):
-            raise ValueError(f"class_weights is {class_weights}, expected two numbers above 0: no seizure, seizure.")
+        if class_weights not in (None, "balanced") and not (
+            isinstance(class_weights, list)
+            and len(class_weights) == 2
+            and all(0 < weight < math.inf for weight in class_weights)
+        ):
+            raise ValueError(
+                f"class_weights is {class_weights!r}, expected two numbers above 0 (no seizure, seizure), balanced or "
+                "None."
+            )
         if not 0 <= warmup < 1:
             raise ValueError(f"warmup is {warmup:g}, expected a share of the steps, 0 or more and below 1.")
         self.adapt, self.class_weights, self.focal = adapt, class_weights, focal
@@ -139,7 +146,8 @@ class DetectTask(Task):
         self.settings = self.settings_with(data)
         agreed = agree(self.past or self.spec, data.spec, self.contract)
         known = self.spec or agreed
-        self.spec = replace(agreed, postprocessing=known.postprocessing, fitted=known.fitted)
+        names = ("postprocessing", "fitted", "trained_on", "validated_on")
+        self.spec = replace(agreed, **{name: getattr(known, name) for name in names})
         if stage != "fit":
             return
         train, val = subjects(data, "train"), subjects(data, "val")
@@ -176,6 +184,11 @@ class DetectTask(Task):
             self.weights_of_classes = torch.tensor([0.5 / (1 - share), 0.5 / share])
         elif self.class_weights is not None:
             self.weights_of_classes = torch.tensor(self.class_weights)
+
+    def expect_same_data(self, before: SignalSpec) -> None:
+        """Raise ValueError if a run that goes on had recordings that were prepared in another way."""
+        assert self.spec is not None
+        agree(before, self.spec, self.contract)
 
     def settings_with(self, data: Any) -> dict[str, Any]:
         """Return what must not change when a run goes on."""
@@ -312,9 +325,12 @@ def adapted(network: Network, adapt: Adapt, pooling: Pooling, lora: dict[str, An
     pooling = "attentive" if adapt == "attentive" else "mean" if adapt == "linear" else pooling
     if adapt == "subject" and before is not None:
         pooling = before.pooling
-    rank = lora if adapt in ("lora", "subject") else {}
-    made = SegmentClassifier(body, pooling=pooling, **rank)
-    if before is not None and before.pooling == pooling:
+    arguments = dict(lora) if adapt in ("lora", "subject") else {}
+    kept = before is not None and before.pooling == pooling
+    if before is not None and kept:
+        arguments |= {name: before.recipe["init_args"][name] for name in ("outputs", "queries")}
+    made = SegmentClassifier(body, pooling=pooling, **arguments)
+    if before is not None and kept:
         made.pool, made.head = before.pool, before.head
     return made
 

@@ -88,7 +88,22 @@ class PretrainTask(Task):
         check_geometry(self.network, data)
         self.settings = self.settings_with(data)
         agreed = agree(self.past or self.spec, data.spec, self.contract)
-        self.spec = replace(agreed, trained_on=subjects(data, "train"), validated_on=subjects(data, "val"))
+        if stage == "fit":
+            agreed = replace(agreed, trained_on=subjects(data, "train"), validated_on=subjects(data, "val"))
+        elif self.spec is not None:
+            agreed = replace(agreed, trained_on=self.spec.trained_on, validated_on=self.spec.validated_on)
+        self.spec = agreed
+        sizes = data.batch_size, data.eval_batch_size or data.batch_size
+        if self.objective == "reference" and min(sizes) < 2:
+            raise ValueError(
+                f"objective='reference' takes negatives from all rows but the last, and batches have {min(sizes)}: "
+                "pass objective='corrected', or batch_size 2 or more."
+            )
+
+    def expect_same_data(self, before: SignalSpec) -> None:
+        """Raise ValueError if a run that goes on had recordings that were prepared in another way."""
+        assert self.spec is not None
+        agree(before, self.spec, self.contract)
 
     def settings_with(self, data: Any) -> dict[str, Any]:
         """Return what must not change when a run goes on."""
@@ -110,7 +125,7 @@ class PretrainTask(Task):
         self, prediction: Tensor, tokens: Tensor, real: Tensor, generator: torch.Generator | None = None
     ) -> Contrast:
         """Return loss and accuracy of a batch; padded channels and gaps are neither asked for nor drawn."""
-        if self.objective == "reference":
+        if self.objective == "reference" and len(tokens) > 1:  # an epoch's rest may be one row: it asks itself
             shape = (tokens.shape[0], tokens.shape[1], tokens.shape[2])
             drawn = draw_reference(shape, self.negatives, tokens.device, generator)
         else:

@@ -100,6 +100,9 @@ class Task(L.LightningModule):
 
     # ---- checkpoints
 
+    def expect_same_data(self, before: Any) -> None:
+        """Raise ValueError if a run that goes on had data of another kind; `before` is what its checkpoint says."""
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write the recipe, what is known of the data and the state of the random numbers, all in plain data."""
         checkpoint[files.KEY] = files.make_entry(self.network, self.spec, self.about)
@@ -131,7 +134,10 @@ class Task(L.LightningModule):
         if "train_loss" in checkpoint:
             self.train_sum, self.train_steps = checkpoint["train_loss"]["sum"], checkpoint["train_loss"]["steps"]
         if entry["spec"]:
-            self.spec = self.network.spec_type.from_dict(entry["spec"])
+            spec = self.network.spec_type.from_dict(entry["spec"])
+            if self.spec is not None and self.trainer.training:
+                self.expect_same_data(spec)
+            self.spec = spec
         self._random_state = checkpoint.get("random")
 
     weights_option: ClassVar[str] = "weights"
