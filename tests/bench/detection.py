@@ -25,11 +25,15 @@ import csv
 import platform
 import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 from importlib.metadata import version
+from itertools import repeat
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -37,13 +41,16 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from baselines import SEGMENT, Always, BandPower, LineLength, segment_labels
+from lightning.pytorch.callbacks import Callback
 
+from tsattn.detection.detector import Detector
 from tsattn.events.cohort import Scored, Scores, score_recordings
 from tsattn.events.counting import COUNTS
 from tsattn.events.detect import PostProcessing
 from tsattn.events.fit import fit_postprocessing
 from tsattn.events.score import measure
 from tsattn.events.table import check_events
+from tsattn.recordings.modules import RecordingDataModule
 from tsattn.recordings.preparation.prepare import prepare
 from tsattn.recordings.recording import ArraySource, Recording
 from tsattn.recordings.simulate import simulate_bids, simulate_recording
@@ -79,25 +86,83 @@ class Method(Protocol):
 
 
 class MVPFormerMethod:
-    """PLUG, not filled in yet: MVPFormer trained on the fold's subjects, read from the store.
+    """A small MVPFormer, pre-trained on the fold's training subjects, then trained whole on their labels.
 
-    To fill in: `splits_of({"train": train, "val": val})` is the split for `RecordingDataModule(store, splits, ...)`;
-    windows of 25 segments in steps of 5 s; a window's probability belongs at its begin + `WARM_UP`.
+    Windows of 12 x 5 s, distances that serve any number of channels, balanced epochs; the epoch with the best events in
+    the validation subjects is kept. On a GPU, if there is one.
 
     Args:
         store: Path of the prepared store.
+        d_model: Width; heads of 16, a gated map of twice the width.
+        layers: Blocks.
+        epochs: Of pre-training (512 windows each) and of training.
+        level_power: Whether tokens hold the power of each octave; MVPFormer's do not.
     """
 
-    def __init__(self, store: Path) -> None:
+    def __init__(
+        self,
+        store: Path,
+        d_model: int = 64,
+        layers: int = 2,
+        epochs: tuple[int, int] = (2, 5),
+        level_power: bool = False,
+    ) -> None:
         self.store = store
+        self.epochs = epochs
+        self.network: dict[str, Any] = dict(segments=12, positions=12, index="absolute", dropout=0.1)
+        self.network |= dict(d_model=d_model, layers=layers, heads=d_model // 16, kv_heads=d_model // 32)
+        self.network |= dict(d_ff=2 * d_model, level_power=level_power)
+        self.detector: Detector | None = None
 
     def fit(self, train: Sequence[Recording], val: Sequence[Recording]) -> None:
-        """Train."""
-        raise NotImplementedError("MVPFormer is not plugged into this bench yet: leave it out of --methods.")
+        """Train anew."""
+        import lightning as L
+
+        from tsattn.models.mvpformer import MVPFormer
+        from tsattn.tasks.detect import DetectTask
+        from tsattn.tasks.pretrain import PretrainTask
+        from tsattn.train import quiet
+
+        quiet()
+        warnings.filterwarnings("ignore")
+        L.seed_everything(0, verbose=False)
+        knobs: dict[str, Any] = dict(segments=12, batch_size=16, eval_batch_size=32, shuffle="local")
+        splits = splits_of({"train": train, "val": val})
+        silent: dict[str, Any] = dict(logger=False, enable_progress_bar=False, enable_model_summary=False)
+        silent |= dict(devices=1, gradient_clip_val=1.0, num_sanity_val_steps=0, enable_checkpointing=False)
+        body = MVPFormer(sfreq=train[0].sfreq, **self.network)
+        data = RecordingDataModule(self.store, splits, windows_per_epoch=512, **knobs)
+        trainer = L.Trainer(max_epochs=self.epochs[0], limit_val_batches=0, **silent)
+        trainer.fit(PretrainTask(body, lr=1e-3), datamodule=data)
+        data = RecordingDataModule(self.store, splits, balance=0.5, **knobs)
+        task = DetectTask(scratch=body, adapt="full", lr=1e-3, weight_decay=0.05)
+        kept = _KeepBest()
+        trainer = L.Trainer(max_epochs=self.epochs[1], callbacks=[kept], **silent)
+        trainer.fit(task, datamodule=data)
+        task.network.load_state_dict(kept.state)
+        print(f"  val_score of each epoch: {', '.join(f'{score:.3f}' for score in kept.scores)}", flush=True)
+        assert task.spec is not None
+        self.detector = Detector(task.network.to(trainer.strategy.root_device), task.spec)
 
     def probability(self, recording: Recording) -> xr.DataArray:
-        """Predict."""
-        raise NotImplementedError("MVPFormer is not plugged into this bench yet: leave it out of --methods.")
+        """Predict; of each window, at the 5 s that it speaks of."""
+        assert self.detector is not None
+        found = self.detector.detect(recording).probability
+        return xr.DataArray(found.values, dims="time", coords={"time": found["time"].values + found.attrs["offset"]})
+
+
+class _KeepBest(Callback):
+    """Keeps the weights of the epoch with the best validation score."""
+
+    def __init__(self) -> None:
+        self.scores: list[float] = []
+        self.state: dict[str, Any] = {}
+
+    def on_validation_end(self, trainer: Any, module: Any) -> None:
+        score = float(trainer.callback_metrics["val_score"])
+        if not self.scores or score > max(self.scores):
+            self.state = {name: tensor.clone() for name, tensor in module.network.state_dict().items()}
+        self.scores.append(score)
 
 
 METHODS: dict[str, Callable[[Path], Method]] = {
@@ -107,6 +172,8 @@ METHODS: dict[str, Callable[[Path], Method]] = {
     "line-length-offline": lambda store: LineLength("recording"),
     "band-power-offline": lambda store: BandPower("recording"),
     "mvpformer": MVPFormerMethod,
+    "mvpformer-power": partial(MVPFormerMethod, level_power=True),
+    "mvpformer-128": partial(MVPFormerMethod, d_model=128, layers=3, epochs=(4, 10)),
 }
 
 
@@ -251,38 +318,61 @@ class Result:
     predict_seconds: float
 
 
-def cross_validate(method: Method, recordings: Sequence[Recording], folds: Sequence[Fold], draws: int) -> Result:
-    """Fit and predict every fold, then score all test subjects together."""
-    of = {subject: [item for item in recordings if item.subject == subject] for fold in folds for subject in fold.test}
-    found: dict[str, Scored] = {}
-    ranks: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
-    settings, fit_seconds, predict_seconds, hours = [], 0.0, 0.0, 0.0
-    for fold in folds:
-        train, val, test = ([item for name in part for item in of[name]] for part in (fold.train, fold.val, fold.test))
+@dataclass
+class Folded:
+    """What one fold gave: the setting fitted on validation subjects, each test recording's events, and the time."""
+
+    setting: dict[str, Any]
+    found: dict[str, Scored]
+    ranks: dict[str, list[tuple[np.ndarray, np.ndarray]]]
+    fit_seconds: float
+    predict_seconds: float
+    hours: float
+
+
+def run_fold(method: Method, recordings: Sequence[Recording], fold: Fold) -> Folded:
+    """Fit on a fold's training and validation subjects, and predict its test subjects once."""
+    parts = (fold.train, fold.val, fold.test)
+    train, val, test = ([item for item in recordings if item.subject in part] for part in parts)
+    begun = time.perf_counter()
+    method.fit(train, val)
+    judged = {item.id: after_warm_up(item) for item in (*val, *test)}
+    fitted = fit_postprocessing(
+        {item.id: scored_probability(method, item) for item in val},
+        {item.id: judged[item.id][0] for item in val},
+        {item.id: judged[item.id][1] for item in val},
+        SEGMENT,
+        span=SEGMENT,
+    )
+    result = Folded(fitted.to_dict(), {}, {}, time.perf_counter() - begun, 0.0, 0.0)
+    for item in test:
         begun = time.perf_counter()
-        method.fit(train, val)
-        judged = {item.id: after_warm_up(item) for item in (*val, *test)}
-        fitted = fit_postprocessing(
-            {item.id: scored_probability(method, item) for item in val},
-            {item.id: judged[item.id][0] for item in val},
-            {item.id: judged[item.id][1] for item in val},
-            SEGMENT,
-            span=SEGMENT,
-        )
-        settings.append(fitted.to_dict())
-        fit_seconds += time.perf_counter() - begun
-        for item in test:
-            begun = time.perf_counter()
-            probability = scored_probability(method, item)
-            predict_seconds += time.perf_counter() - begun
-            hours += item.duration / 3600
-            events, duration = judged[item.id]
-            found[item.id] = (item.subject, events, detect(fitted.best, probability, duration), duration)
-            place = np.round((probability["time"].values + WARM_UP) / SEGMENT).astype(int)
-            ranks.setdefault(item.subject, []).append((probability.values, segment_labels(item)[place]))
+        probability = scored_probability(method, item)
+        result.predict_seconds += time.perf_counter() - begun
+        result.hours += item.duration / 3600
+        events, duration = judged[item.id]
+        result.found[item.id] = (item.subject, events, detect(fitted.best, probability, duration), duration)
+        place = np.round((probability["time"].values + WARM_UP) / SEGMENT).astype(int)
+        result.ranks.setdefault(item.subject, []).append((probability.values, segment_labels(item)[place]))
+    return result
+
+
+def cross_validate(
+    method: Method, recordings: Sequence[Recording], folds: Sequence[Fold], draws: int, processes: int = 1
+) -> Result:
+    """Fit and predict every fold, in several processes if asked, then score all test subjects together."""
+    if processes == 1:
+        every = [run_fold(method, recordings, fold) for fold in folds]
+    else:
+        with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+            every = list(pool.map(run_fold, repeat(method), repeat(recordings), folds))
+    found = {id: scored for one in every for id, scored in one.found.items()}
+    ranks = {name: pairs for one in every for name, pairs in one.ranks.items()}
     auroc = {name: auroc_of(*map(np.concatenate, zip(*pairs, strict=True))) for name, pairs in ranks.items()}
     scores = score_recordings(dict(sorted(found.items())), bootstrap=draws)
-    return Result(scores, auroc, settings, fit_seconds, predict_seconds / hours)
+    hours = sum(one.hours for one in every)
+    fit_seconds, predict_seconds = sum(one.fit_seconds for one in every), sum(one.predict_seconds for one in every)
+    return Result(scores, auroc, [one.setting for one in every], fit_seconds, predict_seconds / hours)
 
 
 def detect(setting: PostProcessing, probability: xr.DataArray, duration: float) -> pd.DataFrame:
@@ -383,6 +473,7 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=5, help="as many as subjects: leave one out")
     parser.add_argument("--val-subjects", type=int, default=2, help="of each fold")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=["always", "line-length", "band-power"])
+    parser.add_argument("--processes", type=int, default=1, help="folds that are fitted side by side")
     parser.add_argument("--draws", type=int, default=DRAWS, help="of the bootstraps")
     parser.add_argument("--csv", type=Path)
     asked = parser.parse_args()
@@ -402,7 +493,7 @@ def main() -> None:
     results = {}
     rows: list[dict[str, Any]] = []
     for name in asked.methods:
-        results[name] = cross_validate(METHODS[name](store.path), recordings, folds, asked.draws)
+        results[name] = cross_validate(METHODS[name](store.path), recordings, folds, asked.draws, asked.processes)
         print(f"\n{name}")
         show(per_subject(name, results[name]))
         for number, fitted in enumerate(results[name].settings):

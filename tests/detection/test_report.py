@@ -233,6 +233,7 @@ def test_an_event_takes_the_surest_explanation_whose_last_segment_lies_in_it(tmp
         explanation(names, 40.0, 0.99),  # ends where the first event begins
         explanation(["A2", "A1"], 42.0, 0.8),
         explanation(names, 44.0, 0.9),
+        explanation(["A1", "A2"], 53.0, 0.99),  # its window touches the first event, its last segment does not
         explanation(["A1", "A2"], 89.0, 0.99),  # between the events
     ]
     read = told(written(tmp_path, found, explanations=told_of))

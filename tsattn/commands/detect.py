@@ -71,12 +71,14 @@ def detect(
     if out.suffix.lower() not in Suffix:
         raise ValueError(f"--out ends in {out.suffix or 'nothing'}, expected .tsv, .csv or .edf.")
     about = out.with_suffix(".json")
-    for target in (out, about, report, probabilities):
-        if target is not None:
-            files.refuse_existing(target, overwrite)
+    targets = [target for target in (out, about, report, probabilities) if target is not None]
+    apart(targets, [path for path in (recording, reference, checkpoint) if path is not None])
+    for target in targets:
+        files.refuse_existing(target, overwrite)
+    expert = None if reference is None else read_reference(reference)
     with processes() as first:
         detector = Detector.from_pretrained(checkpoint, adapter=adapter)
-        detector.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        move(detector, device or ("cuda" if torch.cuda.is_available() else "cpu"))
         reading = dict(unit=unit, type=type, subject=subject, on_mismatch=on_mismatch)
         item = opened(recording, {name: value for name, value in reading.items() if value is not None})
         setting = None
@@ -102,20 +104,40 @@ def detect(
         if probabilities is not None:
             table = found.probability.to_series().rename_axis("window_begin_s").to_csv().encode()
             files.write_atomically(probabilities, lambda file: file.write(table))
-        expert = None if reference is None else read_reference(reference)
         expert = marked(found) if expert is None else expert
         scores = None if expert is None else score(found, expert)
         if report is not None:
             write_report(report, detector, found, expert, scores, explain, overwrite)
         print(told(found))
-        if scores is not None:
+        if scores is not None and expert is not None:
             metrics = scores.metrics
-            print(
-                f"against {len(expert) if expert is not None else 0} marked seizures: sensitivity "
-                f"{metrics['sensitivity']:.3f}, {metrics['fp_per_hour']:.2f} false detections an hour"
-            )
+            found_of_them = f"sensitivity {metrics['sensitivity']:.3f}, " if len(expert) else ""
+            rate = f"{metrics['fp_per_hour']:.2f} false detections an hour"
+            print(f"against {len(expert)} marked seizures: {found_of_them}{rate}")
         print(NOTICE)
-        print(f"written to {', '.join(str(p) for p in (out, about, probabilities, report) if p is not None)}")
+        print(f"written to {', '.join(map(str, targets))}")
+
+
+def apart(outputs: list[Path], inputs: list[Path]) -> None:
+    """Raise ValueError if two outputs are one file, or one of them is an input."""
+    places = [path.resolve() for path in outputs]
+    if len(set(places)) < len(places):
+        raise ValueError("Two outputs have the same path (beside --out there is a .json): choose others.")
+    if {path.resolve() for path in inputs} & set(places):
+        raise ValueError("An output would replace the recording, the reference or the checkpoint: choose another path.")
+
+
+def move(detector: "Detector", device: str) -> None:
+    """Move a detector to a device.
+
+    Raises:
+        ValueError: If there is no such device, or no room on it.
+    """
+    try:
+        detector.to(device)
+    except (RuntimeError, AssertionError) as problem:  # torch raises the second where it was built without CUDA
+        reason = str(problem).partition("\n")[0]
+        raise ValueError(f"--device {device} cannot be used: {reason}") from problem
 
 
 @contextlib.contextmanager
@@ -137,23 +159,36 @@ def opened(path: Path, reading: dict[str, Any]) -> Any:
     """Open a recording: of a file, or of a store by `STORE.zarr/ID`."""
     from tsattn.recordings.recording import Recording
 
-    if not path.exists() or (path.parent / "zarr.json").is_file():
-        from tsattn.recordings.store import open_store
+    if not (path.parent / "zarr.json").is_file():
+        return Recording.open(path, **reading)
+    from tsattn.recordings.store import open_store
 
-        if (path.parent / "zarr.json").is_file():
-            store = open_store(path.parent)
-            if path.name not in store.ids:
-                raise ValueError(f"The store has no recording {path.name!r}; it has {', '.join(store.ids[:20])}.")
-            return store[path.name]
-    return Recording.open(path, **reading)
+    settled = [name for name in ("unit", "type", "subject") if name in reading]
+    if settled:
+        raise ValueError(f"--{settled[0]} was given for a store, where it is settled: pass it when preparing.")
+    store = open_store(path.parent)
+    if path.name not in store.ids:
+        raise ValueError(f"The store has no recording {path.name!r}; it has {', '.join(store.ids[:20])}.")
+    return store[path.name]
 
 
 def read_reference(path: Path) -> "pd.DataFrame":
-    """Return the seizures of an expert's file."""
+    """Return the seizures of an expert's file.
+
+    Raises:
+        ValueError: If it cannot be read, or none of its texts says whether there was a seizure.
+    """
     from tsattn.events.files import read_events
     from tsattn.events.table import seizures
 
-    return seizures(read_events(path, called="The reference").events)
+    file = read_events(path, called="The reference")
+    found = seizures(file.events)
+    if len(file.events) and not len(found) and not file.background:
+        raise ValueError(
+            f"The reference has {len(file.events)} rows, none of them a seizure by its text and none that says bckg. "
+            "`tsattn events export --seizure_words` writes it anew with the texts that mean a seizure."
+        )
+    return found
 
 
 def marked(found: "Detection") -> "pd.DataFrame | None":
@@ -185,8 +220,17 @@ def write_report(
     from tsattn.detection.report import write_report as write
 
     chosen = found.events.nlargest(max(0, most), "confidence").sort_values("onset")
-    explanations = [detector.explain(found, float(onset)) for onset in chosen["onset"]]
+    explanations = [detector.explain(found, moment(found, *span)) for span in chosen[["onset", "duration"]].to_numpy()]
     write(path, found, reference=reference, scores=scores, explanations=explanations, overwrite=overwrite)
+
+
+def moment(found: "Detection", onset: float, duration: float) -> float:
+    """Return the begin of the segment of an event that is most surely a seizure."""
+    speaks = found.probability["time"].values + found.probability.attrs["offset"]
+    inside = (speaks >= onset - 1e-6) & (speaks < onset + duration - 1e-6)
+    if not inside.any():
+        return float(onset)
+    return float(speaks[inside][found.probability.fillna(-1).values[inside].argmax()])
 
 
 def told(found: "Detection") -> str:

@@ -29,6 +29,7 @@ from tsattn.recordings.preparation.preset import Preset, differences
 from tsattn.recordings.preparation.view import prepared_view
 from tsattn.recordings.recording import Recording, from_array
 from tsattn.recordings.windows.channel_choice import choose_channels, describe_choice
+from tsattn.recordings.windows.places import Windowing, read_window
 
 if TYPE_CHECKING:
     from tsattn.detection.explain import Explanation
@@ -95,7 +96,7 @@ class Detector(ModelHubMixin):
             ValueError: If it is damaged, holds no seizure detector, or has no contract.
         """
         if not offline and not Path(path).exists():
-            found: Detector = super().from_pretrained(str(path), **hub)
+            found = cls._from_pretrained(model_id=str(path), **hub)
             return found if adapter is None else found.with_adapter(adapter)
         loaded = checkpoint.load(path, SegmentClassifier)
         if loaded.spec is None:
@@ -247,16 +248,42 @@ class Detector(ModelHubMixin):
             raise ValueError(f"{recording.id}: all {len(recording.names)} channels are bad, expected a good one.")
         return recording.pick(bads=False), done
 
-    def explain(self, detection: Detection, time: float) -> "Explanation":
+    def explain(self, detection: Detection, time: float, *, reading: int = 0, occlusion: bool = False) -> "Explanation":
         """Say what the answer for one moment rests on: attention by channel and segment, and what each term does.
 
         Args:
             detection: Of this detector.
-            time: Seconds from the recording's start; the window whose last segment holds it is explained.
-        """
-        from tsattn.detection.explain import explain
+            time: Seconds from the recording's start; the first window whose last segment ends after it is explained.
+            reading: Which one, where a recording has several.
+            occlusion: Whether the network is also asked without each channel.
 
-        return explain(self.network, detection, time)
+        Raises:
+            ValueError: If no window speaks of that moment.
+        """
+        from tsattn.detection.explain import explain_window
+
+        item, network = detection.recording, self.network.network
+        ends = detection.probability["time"].values + network.window_seconds
+        after = np.flatnonzero(ends > time + 1e-6)
+        if not len(after) or time < 0:
+            raise ValueError(f"No window of {item.id} speaks of {time:g} s; the last one ends at {ends[-1]:g} s.")
+        begin = float(detection.probability["time"].values[after[0]])
+        channels = list(detection.readings[reading])
+        start = round(begin * item.sfreq)
+        windowing = Windowing(network.segments, network.segment_seconds)
+        signal, observed = read_window(item, start, windowing, channels)
+        device = next(self.network.parameters()).device
+        with torch.no_grad():
+            tokens = network.encode(torch.from_numpy(signal[None]).to(device))
+        seen = torch.from_numpy(observed[None]).to(device)
+        return explain_window(
+            self.network,
+            tokens,
+            [item.names[i] for i in channels],
+            begin=begin,
+            observed=None if bool(seen.all()) else seen,
+            occlusion=occlusion,
+        )
 
     def _probabilities(
         self,
@@ -273,7 +300,7 @@ class Detector(ModelHubMixin):
         share = -(-grid.count // world)
         first, stop = min(rank * share, grid.count), min((rank + 1) * share, grid.count)
         values = np.full(stop - first, np.nan)
-        key = self._key(item, grid, readings, (first, stop))
+        key = "" if partial is None else self._key(item, grid, readings, (first, stop))
         if partial is not None and world > 1:
             partial = partial.with_name(f"{partial.name}.{rank}")
         done = _resume(partial, key, values)
@@ -286,19 +313,24 @@ class Detector(ModelHubMixin):
             if partial is not None and time.monotonic() - saved > SAVE_SECONDS:
                 _save(partial, key, values[:done])
                 saved = time.monotonic()
+        every: list[Any] = [values] * world
+        if world > 1:
+            if partial is not None:
+                _save(partial, key, values)  # the others may be interrupted
+            torch.distributed.all_gather_object(every, values)
         if partial is not None:
             partial.unlink(missing_ok=True)
-        if world == 1:
-            return values
-        every: list[Any] = [None] * world
-        torch.distributed.all_gather_object(every, values)
         return np.concatenate(every)
 
     def _key(self, item: Recording, grid: Grid, readings: Any, share: tuple[int, int]) -> str:
-        """Return a hash of everything that probabilities depend on, but for the samples of files of the same state."""
+        """Return a hash of what probabilities depend on; of the samples, three windows and the state of the files."""
         state = [(path.stat().st_size, path.stat().st_mtime_ns) for path in item.files if path.exists()]
-        about = [self.about.get("checkpoint"), self.about.get("adapter"), self.spec.to_dict(), item.id, item.duration]
-        text = json.dumps([about, state, repr(grid), readings, share, tsattn.__version__], default=str)
+        length = grid.segments * grid.samples
+        places = {0, (item.n_samples - length) // 2, item.n_samples - length}
+        seen = [hashlib.sha256(item.read(at, at + length).tobytes()).hexdigest() for at in sorted(places)]
+        weights = self.about.get("checkpoint") or _weights(self.network)
+        about = [weights, self.about.get("adapter"), self.spec.to_dict(), item.id, item.duration]
+        text = json.dumps([about, state, seen, repr(grid), readings, share, tsattn.__version__], default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -324,15 +356,23 @@ def _resume(partial: Path | None, key: str, values: np.ndarray) -> int:
     if partial is None or not partial.is_file():
         return 0
     try:
-        with np.load(partial, allow_pickle=False) as file:
+        with partial.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             before, found = str(file["key"]), file["probability"]
-    except (ValueError, OSError, KeyError):
+    except Exception:  # numpy and zipfile raise half a dozen kinds for damaged files
         before, found = "", values[:0]
     if before != key or len(found) > len(values):
         log.warning("What is kept of an interrupted call is of another recording, detector or setting: begun anew.")
         return 0
     values[: len(found)] = found
     return len(found)
+
+
+def _weights(network: SegmentClassifier) -> str:
+    found = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        found.update(name.encode())
+        found.update(tensor.detach().cpu().flatten().contiguous().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
 
 
 def _save(partial: Path, key: str, values: np.ndarray) -> None:

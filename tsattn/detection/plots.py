@@ -69,8 +69,8 @@ def plot_probability(
         spans = [(a, b - a) for a, b in unknown]
         axes.broken_barh(spans, (0, 1), transform=axes.get_xaxis_transform(), zorder=0, **UNKNOWN)
         legend["no answer"] = _patch(**UNKNOWN)
-    legend |= _shade(axes, events, 0.0, duration, duration / PIXELS)
-    legend |= _mark_reference(axes, reference, 0.0, duration, duration / PIXELS)
+    legend |= _shade(axes, events, 0.0, duration, duration / 500)
+    legend |= _mark_reference(axes, reference, 0.0, duration, duration / 500)
     legend |= _hatch(axes, gaps, 0.0, duration)
     begin, step, low, high = _trace(probability, duration)
     broken = np.diff(begin, append=np.inf) > 1.001 * step if len(begin) else np.zeros(0, bool)

@@ -71,7 +71,6 @@ def make_grid(classifier: SegmentClassifier, recording: Recording, stride: int =
     return Grid(network.segments, stride, count, network.segment_seconds, network.samples)
 
 
-@torch.inference_mode()
 def stream(
     classifier: SegmentClassifier,
     recording: Recording,
@@ -114,9 +113,9 @@ def stream(
             continue
         yield window, _windows(classifier, kept, grid, window, ready, begun, gaps)
         window = ready
-        drop = window * grid.stride - begun
-        kept = [(tokens[drop:], observed[drop:]) for tokens, observed in kept]
-        begun += drop
+        begin = window * grid.stride
+        kept = [(tokens[begin - begun :], observed[begin - begun :]) for tokens, observed in kept]
+        segment, begun = max(segment, begin), begin  # what lies between windows far apart is not read
 
 
 def _nothing(classifier: SegmentClassifier, channels: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -124,6 +123,7 @@ def _nothing(classifier: SegmentClassifier, channels: int, device: torch.device)
     return torch.empty(0, channels, width, device=device), torch.empty(0, channels, dtype=torch.bool, device=device)
 
 
+@torch.inference_mode()
 def _encode(
     classifier: SegmentClassifier, values: np.ndarray, segments: int, device: torch.device
 ) -> tuple[Float[Tensor, "segment channel d_model"], Bool[Tensor, "segment channel"]]:
@@ -132,6 +132,7 @@ def _encode(
     return classifier.network.encode(torch.from_numpy(signal).to(device)).float(), torch.from_numpy(observed).to(device)
 
 
+@torch.inference_mode()
 def _windows(
     classifier: SegmentClassifier,
     kept: Sequence[tuple[Tensor, Tensor]],

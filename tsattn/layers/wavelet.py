@@ -17,6 +17,8 @@ LOW = (
 )  # fmt: skip
 HIGH = tuple((-1) ** (j + 1) * LOW[7 - j] for j in range(8))
 TAPS = len(LOW)
+NOISE = 1e-2  # µV²: below an amplifier's noise, so that silence has a logarithm
+USUAL = 3.0  # of half the logarithm of a level's power in microvolts: 20 µV
 PIECE = 2**20  # numbers that are transformed together on a CPU: their windows take eight times as much
 AT_ONCE = 700  # samples: from here down, all levels are one matrix product, which is faster than eight small ones
 
@@ -26,13 +28,18 @@ def levels_of(samples: int) -> int:
     return max(0, math.floor(math.log2(samples / (TAPS - 1))))
 
 
-def coefficient_count(samples: int) -> int:
-    """Return the number of wavelet coefficients of a segment."""
-    count, length = 0, samples
+def level_sizes(samples: int) -> list[int]:
+    """Return the numbers of coefficients of a segment: of the approximation, then of the details, coarse to fine."""
+    details, length = [], samples
     for _ in range(levels_of(samples)):
         length = (length + TAPS - 1) // 2
-        count += length
-    return count + length
+        details.append(length)
+    return [length, *reversed(details)]
+
+
+def coefficient_count(samples: int) -> int:
+    """Return the number of wavelet coefficients of a segment."""
+    return sum(level_sizes(samples))
 
 
 def halve(signal: Float[Tensor, "*batch time"], taps: Float[Tensor, "tap 2"]) -> tuple[Tensor, Tensor]:
@@ -78,10 +85,14 @@ class WaveletEncoder(nn.Module):
     Args:
         samples: Of a segment.
         d_model: Length of a token.
+        level_power: Whether the logarithms of each level's mean square, of the signal as it is, are added through a
+            linear map of their own: then amplitudes do matter, in every octave. Not the authors'.
     """
 
-    def __init__(self, samples: int, d_model: int) -> None:
+    def __init__(self, samples: int, d_model: int, level_power: bool = False) -> None:
         super().__init__()
+        self.sizes = level_sizes(samples)
+        self.power = nn.Linear(len(self.sizes), d_model) if level_power else None
         self.samples = samples
         size = coefficient_count(samples)
         self.norm = nn.RMSNorm(size, eps=1e-5)
@@ -107,7 +118,7 @@ class WaveletEncoder(nn.Module):
             step = max(1, PIECE // self.samples) if rows.device.type == "cpu" else len(rows)
             parts = [self._coefficients(part.float()) for part in rows.split(max(1, step))]
             coefficients = self.norm((torch.cat(parts) if len(parts) > 1 else parts[0]).to(self.norm.weight))
-        return self.out(coefficients.view(*signal.shape[:-1], -1))
+        return self.out(coefficients.view(*signal.shape[:-1], coefficients.shape[-1]))
 
     def _coefficients(self, signal: Float[Tensor, "row time"]) -> Float[Tensor, "row coefficient"]:
         taps = signal.new_tensor([LOW[::-1], HIGH[::-1]]).T

@@ -48,6 +48,8 @@ class MVPFormer(SegmentNetwork):
         dropout: Probability of dropping whole segments and whole channels from attention in training.
         residual_dropout: Probability, of what attention adds and of tokens.
         generative: Whether there is a head that predicts the next segment's token.
+        level_power: Whether a token also holds the power of its signal in each octave, which the authors' normalisation
+            takes away; see `WaveletEncoder`.
         checkpointing: Whether blocks are computed again in the backward pass instead of being kept.
 
     Raises:
@@ -75,6 +77,7 @@ class MVPFormer(SegmentNetwork):
         residual_dropout: float = 0.0,
         generative: bool = True,
         checkpointing: bool = False,
+        level_power: bool = False,
     ) -> None:
         super().__init__(sfreq, segment_seconds, segments, d_model, max_channels)
         for name, number, least in (("layers", layers, 1), ("max_channels", max_channels, 1), ("d_ff", d_ff, 1)):
@@ -83,7 +86,7 @@ class MVPFormer(SegmentNetwork):
         if positions < segments:
             raise ValueError(f"MVPFormer: positions is {positions}, expected at least segments={segments}.")
         self.index, self.checkpointing = index, checkpointing
-        self.encoder = WaveletEncoder(self.samples, d_model)
+        self.encoder = WaveletEncoder(self.samples, d_model, level_power)
         self.time_table = nn.Parameter(torch.randn(positions, d_model) * 0.02)
         self.channel_table = nn.Parameter(torch.randn(max_channels, d_model) * 0.02)
         self.dropout = nn.Dropout(residual_dropout)

@@ -7,7 +7,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from tsattn.recordings.recording import SIGNAL_TYPES, Recording, make_channels
+from tsattn.recordings.readers import Reading
+from tsattn.recordings.readers.annotations import MACHINE, to_events
+from tsattn.recordings.readers.clock import union
+from tsattn.recordings.readers.event_times import fit_events
+from tsattn.recordings.recording import SIGNAL_TYPES, Note, Recording, make_channels
 
 VOLTS_TO_MICROVOLTS = 1e6
 
@@ -30,8 +34,8 @@ class RawSource:
 def from_mne(raw: Any, *, id: str = "raw", subject: str | None = None) -> Recording:
     """Make a recording of a Raw object.
 
-    mne holds volts; annotations that begin with "BAD_ACQ_SKIP" or "EDGE" are where recording was interrupted. Names
-    and dates in its `info` stay behind.
+    mne holds volts. Annotations that begin with "BAD_ACQ_SKIP" are where recording was interrupted; others become
+    events as a file's do (`tsattn.recordings.readers.annotations`). Names and dates in its `info` stay behind.
 
     Args:
         raw: Of mne.
@@ -47,17 +51,32 @@ def from_mne(raw: Any, *, id: str = "raw", subject: str | None = None) -> Record
     ]
     if not set(types) & set(SIGNAL_TYPES):
         raise ValueError(
-            f"The Raw object has channels of type {', '.join(sorted(set(types)))}, none of a brain signal."
+            f"The Raw object has channels of type {', '.join(sorted(set(types)))}, none of a brain signal: "
+            "raw.set_channel_types(...) says what they are."
         )
     bad = set(raw.info["bads"])
     status = ["bad" if name in bad else "good" for name in raw.ch_names]
     duration = raw.n_times / sfreq
-    found = []
-    for note in raw.annotations:
-        if note["description"].upper().startswith("BAD_ACQ_SKIP") and note["duration"] > 0:
-            begin = note["onset"] - raw.first_time
-            found.append((max(0, round(begin * sfreq)), min(raw.n_times, round((begin + note["duration"]) * sfreq))))
-    gaps = tuple(sorted((a, b) for a, b in found if b > a))
+    notes = raw.annotations
+    begins = notes.onset - raw.first_time  # onsets count from before what was cropped away
+    skips, marks, joined = [], [], 0
+    for place, text in enumerate(notes.description):
+        if text.upper().startswith("BAD_ACQ_SKIP"):
+            begin, end = (round(t * sfreq) for t in (begins[place], begins[place] + notes.duration[place]))
+            skips.append((float(max(0, begin)), float(min(raw.n_times, end))))
+        elif text.casefold() in MACHINE:
+            joined += text.casefold() != "bad boundary"  # mne writes that one and "EDGE boundary" at each place
+        else:
+            marks.append(place)
+    gaps = tuple((round(a), round(b)) for a, b in union(skips))
+    where = [",".join(notes.ch_names[place]) or "all" for place in marks]
+    texts = [str(notes.description[place]) for place in marks]
+    events, told = to_events(begins[marks], notes.duration[marks], texts, Reading(), raw.ch_names, where)
+    events, more = fit_events(events, duration, sfreq=sfreq)
+    told = (*told, *more)
+    if joined:
+        text = f"mne says {joined} times that stretches were joined; how much time is missing is lost."
+        told = (*told, Note("warning", text))
     channels = make_channels(raw.ch_names, sfreq, types, status)
     seconds = tuple((a / sfreq, b / sfreq) for a, b in gaps)
-    return Recording(RawSource(raw, gaps), id, subject or id, channels, duration, gaps=seconds)
+    return Recording(RawSource(raw, gaps), id, subject or id, channels, duration, events, gaps=seconds, notes=told)

@@ -80,10 +80,10 @@ def draw_corrected(
     """
     flat = real.flatten()
     places = flat.nonzero()[:, 0]
-    if len(places) < 2:
+    if len(real) and len(places) < 2:
         raise ValueError(f"The batch has {len(places)} recorded segments, expected at least 2 to tell apart.")
     rank = (flat.cumsum(0) - 1).clamp(min=0).view(*real.shape, 1)  # of each real token among the real ones
-    drawn = torch.randint(0, len(places) - 1, (*real.shape, count), device=real.device, generator=generator)
+    drawn = torch.randint(0, max(1, len(places) - 1), (*real.shape, count), device=real.device, generator=generator)
     return places[drawn + (drawn >= rank)]
 
 

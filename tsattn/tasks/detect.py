@@ -245,8 +245,8 @@ class DetectTask(Task):
         self.spec = replace(self.spec, postprocessing=plain["setting"], fitted=plain)
         best = {name: float(self.fitted.table.iloc[0][name]) for name in ("f1_event", "sensitivity", "fp_per_hour")}
         f1 = best["f1_event"] if math.isfinite(best["f1_event"]) else 0.0
-        self.log_dict({f"val_{name}": value for name, value in best.items()})
-        self.log_dict({"val_loss": loss, "val_score": f1 - TIE * loss})
+        scores = {f"val_{name}": value for name, value in best.items()}
+        self.log_dict(scores | {"val_loss": loss, "val_score": f1 - TIE * loss}, sync_dist=True)
 
     def on_test_epoch_start(self) -> None:
         """Start collecting."""
@@ -276,13 +276,14 @@ class DetectTask(Task):
             scored[name] = (subject, reference, events, length)
         self.scores = score_recordings(scored)
         pooled = self.scores.pooled["value"]
-        self.log_dict({f"test_{name}": float(pooled[name]) for name in ("f1_event", "sensitivity", "fp_per_hour")})
+        shown = {f"test_{name}": float(pooled[name]) for name in ("f1_event", "sensitivity", "fp_per_hour")}
+        self.log_dict(shown, sync_dist=True)
 
     def _collected(
         self, data: RecordingDataModule, part: Literal["val", "test"]
     ) -> tuple[dict[str, xr.DataArray], float]:
         """Return each stretch's probabilities over all processes and readings, and the mean loss."""
-        columns = gathered(self, [torch.cat(parts) for parts in zip(*self._found, strict=True)])
+        columns = gathered([torch.cat(parts) for parts in zip(*self._found, strict=True)])
         recording, begin, probability, each = (column.numpy() for column in columns)
         found = {}
         for name, (_, span) in stretches(data, part).items():

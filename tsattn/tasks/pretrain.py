@@ -157,7 +157,7 @@ class PretrainTask(Task):
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores: mean loss, retrieval accuracy, similarities one and two segments ahead."""
-        self.log_dict({name: score.compute() for name, score in self.scores.items()})
+        self.log_dict({name: score.compute() for name, score in self.scores.items()}, sync_dist=True)
 
     def on_test_epoch_start(self) -> None:
         """Start the scores."""

@@ -76,7 +76,7 @@ class Progress(Callback):
                 csv.DictWriter(file, self.columns).writerow({**row, "seconds": round(seconds, 1)})
             told = f"val {scores[name]:.4f}" if name == "val_loss" else f"{name} {scores[name]:.4f}"
             tqdm.write(
-                f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  train {module.train_loss:.4f}  {told}{mark}  "
+                f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  train {row['train_loss']:.4f}  {told}{mark}  "
                 f"lr {module.epoch_lr:.2g}  {seconds:.1f} s"
             )
 

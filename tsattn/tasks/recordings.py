@@ -1,6 +1,6 @@
 """What both recording tasks ask of their data: the contract of a checkpoint, and the masks of a batch."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Bool
@@ -9,6 +9,7 @@ from torch import Tensor
 from tsattn.contracts import RecordingBatch, SegmentNetwork, SignalSpec
 from tsattn.recordings.modules import RecordingDataModule
 from tsattn.recordings.preparation.preset import differences
+from tsattn.tasks.task import of_processes
 
 Contract = Literal["keep", "adopt"]
 
@@ -73,11 +74,7 @@ def agree(spec: SignalSpec | None, data: SignalSpec, contract: Contract = "keep"
     return data
 
 
-def gathered(module: Any, columns: list[Tensor]) -> list[Tensor]:
+def gathered(columns: list[Tensor]) -> list[Tensor]:
     """Return columns of all processes, one after the other, on the CPU."""
-    columns = [column.detach().cpu() for column in columns]
-    if module.trainer.world_size == 1:
-        return columns
-    every: list[Any] = [None] * module.trainer.world_size
-    torch.distributed.all_gather_object(every, columns)
+    every = of_processes([column.detach().cpu() for column in columns])
     return [torch.cat(parts) for parts in zip(*every, strict=True)]

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import lightning as L
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import tsattn
 from tsattn import checkpoint as files
@@ -49,6 +49,37 @@ class Task(L.LightningModule):
         self._random_state: dict[str, Any] | None = None
         self.train_sum, self.train_steps, self.epoch_lr = torch.zeros(()), 0, lr
 
+    def configure_model(self) -> None:
+        """Share the weights out among the processes if Lightning's `ModelParallelStrategy` is to train them (FSDP2).
+
+        Each block of the network (whatever stands in a list of modules) is one unit, and the rest another one.
+
+        Raises:
+            ValueError: If the strategy is to split a window's computation, or to write checkpoints in pieces.
+        """
+        if self.device_mesh is None:
+            return
+        from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+
+        if isinstance(self, FSDPModule):  # by `fit`, before `test`
+            return
+        if self.device_mesh["tensor_parallel"].size() > 1 or self.trainer.strategy._save_distributed_checkpoint:  # type: ignore[attr-defined]
+            raise ValueError(
+                "ModelParallelStrategy needs tensor_parallel_size=1, data_parallel_size=(number of processes) and "
+                "save_distributed_checkpoint=False: weights are shared out, and a checkpoint is one file."
+            )
+        for value in self.network.state_dict().values():  # seeds may differ
+            first = value.to(self.trainer.strategy.root_device)
+            torch.distributed.broadcast(first, 0)
+            value.copy_(first)
+        mesh = self.device_mesh["data_parallel"]
+        lists = [module for module in self.network.modules() if isinstance(module, nn.ModuleList)]
+        for block in (block for modules in reversed(lists) for block in modules):
+            fully_shard(block, mesh=mesh)
+            if hasattr(block, "last"):  # called beside `forward`
+                register_fsdp_forward_method(block, "last")
+        fully_shard(self, mesh=mesh)
+
     def settings_with(self, data: Any) -> dict[str, Any]:
         """Return what must not change when a run goes on, of the task and of the data."""
         raise NotImplementedError
@@ -56,7 +87,7 @@ class Task(L.LightningModule):
     # ---- the loop
 
     def on_train_start(self) -> None:
-        """Continue an interrupted run with the random numbers it would have drawn."""
+        """Continue an interrupted run with the random numbers it would have drawn; each process has its own."""
         self.train_sum = self.train_sum.to(self.device)
         self.epoch_lr = self.trainer.optimizers[0].param_groups[0]["lr"]
         if self._random_state is not None:
@@ -64,6 +95,8 @@ class Task(L.LightningModule):
             if "cuda" in self._random_state and self.device.type == "cuda":
                 torch.cuda.set_rng_state(self._random_state["cuda"].cpu(), self.device)
             self._random_state = None
+        elif self.global_rank:
+            torch.manual_seed(torch.initial_seed() + self.global_rank)
 
     def on_train_epoch_start(self) -> None:
         """Start the epoch's mean loss, and note its learning rate, which Lightning steps before the epoch ends.
@@ -84,8 +117,9 @@ class Task(L.LightningModule):
 
     @property
     def train_loss(self) -> float:
-        """Mean loss over this epoch's steps so far."""
-        return (self.train_sum / max(1, self.train_steps)).item()
+        """Mean loss over this epoch's steps so far, in all processes; all of them have to ask."""
+        means = of_processes((self.train_sum / max(1, self.train_steps)).item())
+        return sum(means) / len(means)
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's mean loss and learning rate; a loss that is not finite stops the run here."""
@@ -95,8 +129,7 @@ class Task(L.LightningModule):
                 f"The training loss of epoch {self.current_epoch + 1} is {mean}. Lower --model.lr (now {self.lr:g}), "
                 "or look for infinite values in the data."
             )
-        self.log("train_loss", mean)
-        self.log("lr", self.epoch_lr)
+        self.log_dict({"train_loss": mean, "lr": self.epoch_lr}, sync_dist=True)
 
     # ---- checkpoints
 
@@ -106,10 +139,12 @@ class Task(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write the recipe, what is known of the data and the state of the random numbers, all in plain data."""
         checkpoint[files.KEY] = files.make_entry(self.network, self.spec, self.about)
-        checkpoint["random"] = {"cpu": torch.get_rng_state()}
+        random = {"cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
-            checkpoint["random"]["cuda"] = torch.cuda.get_rng_state(self.device)
-        checkpoint["train_loss"] = {"sum": self.train_sum.cpu(), "steps": self.train_steps}
+            random["cuda"] = torch.cuda.get_rng_state(self.device)
+        every = of_processes((random, self.train_sum.cpu()))
+        checkpoint["random"], *checkpoint["random_of_others"] = [state for state, _ in every]
+        checkpoint["train_loss"] = {"sum": sum(total for _, total in every) / len(every), "steps": self.train_steps}
         checkpoint["settings"] = self.settings
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -138,7 +173,8 @@ class Task(L.LightningModule):
             if self.spec is not None and self.trainer.training:
                 self.expect_same_data(spec)
             self.spec = spec
-        self._random_state = checkpoint.get("random")
+        states = [checkpoint.get("random"), *checkpoint.get("random_of_others", [])]
+        self._random_state = states[self.global_rank] if self.global_rank < len(states) else None
 
     weights_option: ClassVar[str] = "weights"
 
@@ -152,6 +188,15 @@ class Task(L.LightningModule):
         expect_same_recipe(self.network, loaded.network.recipe, path)
         files.load_strictly(self.network, loaded.network.state_dict(), path)
         return loaded.spec
+
+
+def of_processes(value: Any) -> list[Any]:
+    """Return a value as every process has it; all of them have to call this."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return [value]
+    every: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(every, value)
+    return every
 
 
 def expect_same_recipe(network: Network, recipe: dict[str, Any], source: Any) -> None:

@@ -153,7 +153,8 @@ class TrainCLI(LightningCLI):
         """Return a folder for a new run; processes that this one starts find its name in their environment."""
         if RUN_DIR in os.environ and not first_process():
             return Path(os.environ[RUN_DIR])
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1 or int(os.environ.get("SLURM_NTASKS", "1")) > 1:
+        started = [int(os.environ.get(name, "1")) for name in ("WORLD_SIZE", "SLURM_NTASKS")]
+        if max(*started, self.config.trainer.num_nodes) > 1:
             raise ValueError("Several processes were started, which must agree on a run folder: pass --run_dir.")
         data = self.config.data.init_args
         source = (

@@ -102,7 +102,7 @@ def with_config_of_checkpoint(args: list[str], command: str) -> list[str]:
 
 def first_process() -> bool:
     """Return whether this process is the only one, or the first of several, by what their launcher says."""
-    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK"))
 
 
 def provenance(cli: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Literal
 from tsattn import checkpoint
 from tsattn.tasks.forecast import ForecastTask
 from tsattn.train.cli import TrainCLI, of_checkpoint
-from tsattn.train.folder import find_checkpoint, with_config_of_checkpoint
+from tsattn.train.folder import find_checkpoint, first_process, with_config_of_checkpoint
 
 
 def scores_of(cli: TrainCLI) -> ModuleType:
@@ -67,8 +67,6 @@ def fit(args: list[str]) -> None:
             print("\ninterrupted before the first checkpoint")
         sys.exit(130)
     seconds = time.perf_counter() - started
-    if not first:
-        logging.getLogger("tsattn").setLevel(logging.ERROR)
     best = cli.run_dir / "best.ckpt"
     best_epoch = checkpoint.read_lightning(best)["epoch"] + 1
     epochs = cli.trainer.current_epoch
@@ -109,7 +107,9 @@ def evaluate(command: str, args: list[str]) -> None:
 
 
 def quiet() -> None:
-    """Silence Lightning's banners, tips and device lines, and warnings about what this module means to do."""
+    """Silence Lightning's banners, tips and device lines, warnings about what this module means to do, and all but one
+    of several processes.
+    """
     for expected in (
         "Checkpoint directory",  # the run folder holds config.yaml already
         "The number of training batches",  # nothing is logged by step
@@ -119,4 +119,4 @@ def quiet() -> None:
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=False)
-    logging.getLogger("tsattn").setLevel(logging.INFO)
+    logging.getLogger("tsattn").setLevel(logging.INFO if first_process() else logging.ERROR)

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float
 
-from tsattn.recordings.preparation.chain import Chain
+from tsattn.recordings.preparation.chain import COPIES, Chain
 from tsattn.recordings.preparation.look import looked_at
 from tsattn.recordings.preparation.plan import plan
 from tsattn.recordings.preparation.preset import Preset
 from tsattn.recordings.preparation.provenance import plain, versions
 from tsattn.recordings.recording import Recording
 
-MEMORY = 400e6  # bytes that a block and its copies may take
+MEMORY = 400e6  # bytes that a block and its copies take; more if so many channels do not fit
 BLOCK_SECONDS = 120.0  # what is prepared at once, at most
 BLOCKS = 2  # that are remembered
 
@@ -68,7 +68,7 @@ def prepared_view(recording: Recording, preset: Preset) -> Recording:
         ValueError: If it cannot be prepared so, or its values cannot be microvolts.
     """
     chain = plan(looked_at(recording, preset), preset)
-    block = min(chain.block_samples(MEMORY, round(chain.sfreq)), round(BLOCK_SECONDS * chain.sfreq))
+    block = min(chain.block_samples(_memory(chain), round(chain.sfreq)), round(BLOCK_SECONDS * chain.sfreq))
     told = {"preset": preset.to_json(), "read": recording.about, "steps": list(chain.steps), "versions": versions()}
     return Recording(
         PreparedSource(chain, block),
@@ -84,3 +84,9 @@ def prepared_view(recording: Recording, preset: Preset) -> Recording:
         files=recording.files,
         about={"provenance": plain(told)},
     )
+
+
+def _memory(chain: Chain) -> float:
+    """Return the bytes that a block may take: one with no less of its own than half of what filters see at one end."""
+    width = max(len(chain.recording.channels), len(chain.montage.channels)) * COPIES
+    return max(MEMORY, 1.01 * width * (2.5 * chain.overlap + 2 * chain.sfreq))

@@ -47,8 +47,8 @@ class WindowBatches(Dataset[Any]):
             rows: Number of a window, and of a reading of its recording's channels.
         """
         owner = self.windows.recording[rows[:, 0]]
-        widest = max(len(self.channels[i][k]) for i, k in zip(owner, rows[:, 1], strict=True))
-        return len(rows), self.reader.windowing.segments, widest, self.reader.samples(int(owner[0]))
+        widest = max((len(self.channels[i][k]) for i, k in zip(owner, rows[:, 1], strict=True)), default=1)
+        return len(rows), self.reader.windowing.segments, widest, self.reader.samples(int(owner[0]) if len(rows) else 0)
 
     def fill(self, rows: Int[np.ndarray, "row 2"], signal: Float32[np.ndarray, "row segment channel time"]) -> Columns:
         """Read windows into `signal`, and return the other columns of `RecordingBatch`."""
@@ -102,7 +102,8 @@ class RecordingLoader:
         rank: Number of this process.
         world: Number of processes.
         even: True (training): every process gets the same number of windows, the first ones of the epoch's order are
-            used twice to fill up. False (evaluation): every window exactly once.
+            used twice to fill up. False (evaluation): every window exactly once, and every process gets the same number
+            of batches, as sharded networks must; where there are too few windows for that, batches of no rows.
         every_reading: Whether all readings of a recording with too many channels are made (evaluation), or one of
             them, by chance (training).
         workers: Reader processes; 0 reads in this one.
@@ -145,7 +146,7 @@ class RecordingLoader:
         self.epoch = 0
         self._given = 0  # batches of this pass that were handed out
         self._skip = 0  # batches that an interrupted pass had handed out
-        self._order: tuple[int, np.ndarray] | None = None
+        self._order: tuple[int, np.ndarray, int] | None = None  # epoch, rows, batches
         self._loader: DataLoader[RecordingBatch] | None = None
         self._rest: list[np.ndarray] = []
         self._tasks = _Tasks(self.dataset)
@@ -163,9 +164,17 @@ class RecordingLoader:
 
     def order(self) -> Int[np.ndarray, "row 2"]:
         """Return this process's rows of this epoch: number of a window, and of a reading of its channels."""
+        return self._ordered()[0]
+
+    def _ordered(self) -> tuple[np.ndarray, int]:
         if self._order is None or self._order[0] != self.epoch:
-            self._order = (self.epoch, self._make_order())
-        return self._order[1]
+            rows = self._make_order()
+            most = len(rows)
+            if not self.even:
+                parts = np.array_split(rows, self.world)
+                rows, most = parts[self.rank], len(parts[0])
+            self._order = (self.epoch, rows, math.ceil(most / self.batch_size))
+        return self._order[1:]
 
     def _make_order(self) -> np.ndarray:
         table = self.dataset.windows
@@ -180,10 +189,9 @@ class RecordingLoader:
             block = np.stack([table.recording[window], (table.begin[window] // seconds).astype(np.int64)], axis=1)
             window = window[gather_locally(block, max(1, reader.blocks // 2), random)]  # a batch may span two turns
         number = np.random.default_rng([self.seed, self.epoch, 1]).random(len(window))  # of a reading, if one is made
-        if self.world > 1:
+        if self.world > 1 and self.even:
             share = math.ceil(len(window) / self.world)
-            mine = np.arange(self.rank * share, (self.rank + 1) * share)
-            mine = mine % max(len(window), 1) if self.even else mine[mine < len(window)]
+            mine = np.arange(self.rank * share, (self.rank + 1) * share) % max(len(window), 1)
             window, number = window[mine], number[mine]
         readings = np.array([len(readings) for readings in self.dataset.channels], dtype=np.int64)
         several = readings[table.recording[window]]
@@ -193,14 +201,17 @@ class RecordingLoader:
         return np.stack([window, (number * several).astype(np.int64)], axis=1)
 
     def __len__(self) -> int:
-        return math.ceil(len(self.order()) / self.batch_size)
+        return self._ordered()[1]
 
     def __iter__(self) -> Iterator[RecordingBatch]:
         skip, self._skip = self._skip, 0
         self._given = skip
-        order = self.order()
-        starts = range(skip * self.batch_size, len(order), self.batch_size)
-        self._rest = self._tasks.rows = [order[i : i + self.batch_size] for i in starts]
+        order, count = self._ordered()
+        if self.even or self.world == 1:
+            cut = [order[i * self.batch_size : (i + 1) * self.batch_size] for i in range(count)]
+        else:
+            cut = np.array_split(order, count) if count else []
+        self._rest = self._tasks.rows = cut[skip:]
         for batch in self._batches():
             self._given += 1
             yield batch
