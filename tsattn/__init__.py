@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tsattn.detection.detector import Detector
     from tsattn.events.score import score_events
     from tsattn.predict import Forecaster
     from tsattn.recordings.modules import RecordingDataModule
@@ -15,9 +16,10 @@ if TYPE_CHECKING:
     from tsattn.recordings.recording import Recording
 
 __version__ = "0.1.0"
-__all__ = ["Forecaster", "Recording", "RecordingDataModule", "__version__", "prepare", "score_events"]
+__all__ = ["Detector", "Forecaster", "Recording", "RecordingDataModule", "__version__", "prepare", "score_events"]
 
 WHERE = {
+    "Detector": "tsattn.detection.detector",
     "Forecaster": "tsattn.predict",
     "Recording": "tsattn.recordings.recording",
     "RecordingDataModule": "tsattn.recordings.modules",

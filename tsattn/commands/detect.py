@@ -60,6 +60,7 @@ def detect(
     """
     from dataclasses import replace
 
+    import pandas as pd
     import torch
 
     from tsattn import files
@@ -102,7 +103,8 @@ def detect(
         text = json.dumps(found.provenance, indent=2, default=str).encode()
         files.write_atomically(about, lambda file: file.write(text))
         if probabilities is not None:
-            table = found.probability.to_series().rename_axis("window_begin_s").to_csv().encode()
+            columns = {"window_begin_s": found.probability["time"], "spoken_of_s": found.probability["spoken_of"]}
+            table = pd.DataFrame({**columns, "probability": found.probability}).to_csv(index=False).encode()
             files.write_atomically(probabilities, lambda file: file.write(table))
         expert = marked(found) if expert is None else expert
         scores = None if expert is None else score(found, expert)
@@ -226,7 +228,7 @@ def write_report(
 
 def moment(found: "Detection", onset: float, duration: float) -> float:
     """Return the begin of the segment of an event that is most surely a seizure."""
-    speaks = found.probability["time"].values + found.probability.attrs["offset"]
+    speaks = found.probability["spoken_of"].values
     inside = (speaks >= onset - 1e-6) & (speaks < onset + duration - 1e-6)
     if not inside.any():
         return float(onset)

@@ -54,11 +54,14 @@ def import_checkpoint(
     from tsattn.recordings.preparation.preset import make_preset
 
     # The authors' recordings: 0.5-120 Hz, median reference, 512 Hz (see the preset).
-    sfreq = body.sfreq
-    preset = make_preset("swec", **({} if sfreq == 512.0 else {"sfreq": sfreq}))
+    preset = make_preset("swec", sfreq=body.sfreq)
+    low, high = preset.band or (None, None)
+    if high is not None and high >= body.sfreq / 2:
+        preset = make_preset("swec", sfreq=body.sfreq, band=(low, None))
     checkpoint.export(out, network, SignalSpec(preset.to_json()), about, overwrite=overwrite)
+    band = f"{low:g}-{high:g} Hz" if preset.band == (low, high) else f"from {low:g} Hz on"
     print(
-        f"written to {out}; its contract: {sfreq:g} Hz, 0.5-120 Hz, median reference, microvolts. Fine-tune it with: "
+        f"written to {out}; its contract: {body.sfreq:g} Hz, {band}, median reference, microvolts. Fine-tune it with: "
         f"tsattn fit -c detect/mvpformer.yaml --data.store STORE --model.checkpoint {out}"
     )
 

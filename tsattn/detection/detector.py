@@ -46,8 +46,9 @@ class Detection:
 
     Attributes:
         events: Table of events: onset and duration in seconds from the recording's start, confidence.
-        probability: Of each window, by the seconds at which it begins; NaN where there is no answer. Attributes say of
-            which seconds it speaks (`offset`, `span`), the `hop` and the `threshold`.
+        probability: Of each window, by the seconds at which it begins; NaN where there is no answer. It speaks of the
+            window's last segment: the coordinate `spoken_of` is where that begins. Attributes: `offset` and `span` say
+            the same, `hop` is the step, `threshold` the one that was used.
         recording: As it was read: prepared.
         provenance: Where this comes from, in plain data.
         readings: Channels of each reading, as places in the recording's table.
@@ -202,7 +203,10 @@ class Detector(ModelHubMixin):
         probability = xr.DataArray(
             values,
             dims="time",
-            coords={"time": ("time", grid.begin, {"unit": "s", "long_name": "begin of the window"})},
+            coords={
+                "time": ("time", grid.begin, {"units": "s", "long_name": "begin of the window"}),
+                "spoken_of": ("time", grid.begin + offset, {"units": "s", "long_name": "from the recording's start"}),
+            },
             attrs={**where, "threshold": setting.threshold, "recording": item.id},
             name="seizure_probability",
         )

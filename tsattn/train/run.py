@@ -61,9 +61,9 @@ def fit(args: list[str]) -> None:
     try:
         cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.resume, weights_only=True)
     except SystemExit:  # Lightning's answer to Ctrl-C
-        if (cli.run_dir / "last.ckpt").exists():
+        if first and (cli.run_dir / "last.ckpt").exists():
             print(f"\ninterrupted; continue with: tsattn fit --run_dir {cli.run_dir} --ckpt_path last")
-        else:
+        elif first:
             print("\ninterrupted before the first checkpoint")
         sys.exit(130)
     seconds = time.perf_counter() - started
@@ -107,9 +107,7 @@ def evaluate(command: str, args: list[str]) -> None:
 
 
 def quiet() -> None:
-    """Silence Lightning's banners, tips and device lines, warnings about what this module means to do, and all but one
-    of several processes.
-    """
+    """Silence Lightning's banners and tips, warnings about what this module means to do, and all processes but one."""
     for expected in (
         "Checkpoint directory",  # the run folder holds config.yaml already
         "The number of training batches",  # nothing is logged by step
