@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -79,7 +80,8 @@ def detect(
     expert = None if reference is None else read_reference(reference)
     with processes() as first:
         detector = Detector.from_pretrained(checkpoint, adapter=adapter)
-        move(detector, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        own = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+        move(detector, device or own)
         reading = dict(unit=unit, type=type, subject=subject, on_mismatch=on_mismatch)
         item = opened(recording, {name: value for name, value in reading.items() if value is not None})
         setting = None
@@ -148,9 +150,11 @@ def processes() -> Iterator[bool]:
     import torch
 
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        if int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_STEP_ID" in os.environ:
+            raise ValueError("SLURM started several processes that do not know of each other: start them by torchrun.")
         yield True
         return
-    torch.distributed.init_process_group("gloo")
+    torch.distributed.init_process_group("gloo", timeout=timedelta(days=7))  # until the last one's share is done
     try:
         yield torch.distributed.get_rank() == 0
     finally:
