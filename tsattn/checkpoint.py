@@ -5,6 +5,7 @@ and an exported folder (`config.json` + `model.safetensors`). Both load without 
 ours, or of modules that the caller has imported already, are built from a file.
 """
 
+import contextlib
 import hashlib
 import importlib
 import json
@@ -135,11 +136,13 @@ def read_lightning(path: str | Path, map_location: Any = "cpu") -> dict[str, Any
             f"{path} is not a tsattn checkpoint (it has no `{KEY}` entry). Weights of a model's authors are read by "
             "`tsattn import-checkpoint --from ... FILE --out DIR`."
         )
-    if state[KEY]["format"] > FORMAT:
-        raise ValueError(
-            f"{path} has format {state[KEY]['format']}, this tsattn reads up to {FORMAT}: install a newer one."
-        )
+    _check_format(state[KEY], path)
     return state
+
+
+def _check_format(entry: dict[str, Any], path: Any) -> None:
+    if entry.get("format", 1) > FORMAT:
+        raise ValueError(f"{path} has format {entry['format']}, this tsattn reads up to {FORMAT}: install a newer one.")
 
 
 def load_strictly(network: Network, weights: dict[str, torch.Tensor], source: Any) -> None:
@@ -188,6 +191,18 @@ def export(
     write_atomically(folder / "config.json", lambda file: file.write(json.dumps(entry, indent=2).encode()))
 
 
+def read_entry(path: str | Path) -> dict[str, Any]:
+    """Return what a checkpoint says of its network, without reading its weights; see `read`."""
+    path = Path(path)
+    if path.is_dir() or not zipfile.is_zipfile(path):
+        return read(path)[0]
+    with contextlib.suppress(Exception):  # `read` says what is wrong
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        if isinstance(state, dict) and isinstance(state.get(KEY), dict) and state[KEY]["format"] <= FORMAT:
+            return dict(state[KEY])
+    return read(path)[0]
+
+
 def digest(path: str | Path) -> dict[str, Any]:
     """Return name and SHA-256 of a checkpoint's file (of the weights, of an exported folder), for provenance."""
     path = Path(path)
@@ -223,4 +238,5 @@ def _read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]
         raise ValueError(f"{folder} is incomplete or damaged: {problem}") from problem
     if "network" not in entry:
         raise ValueError(f"{config} is not a tsattn config: it has no `network`.")
+    _check_format(entry, folder)
     return entry, weights

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor, nn
 
 Fill = Literal["none", "forward", "linear"]
+NOTICE = "Research software. Not a medical device; nothing here may guide the care of a patient."
 
 
 class Batch(NamedTuple):
@@ -338,7 +339,8 @@ class SignalSpec:
             recorded ("mask").
         postprocessing: From probabilities to events, fitted on validation subjects; None if that was not done.
         fitted: What the fit scored, and by which rules.
-        trained_on: Pseudonyms of the subjects in training.
+        pretrained_on: Pseudonyms of the subjects in pre-training, whose labels were not used.
+        trained_on: Of those in training.
         validated_on: Of those by whom the best epoch and the post-processing were chosen.
     """
 
@@ -348,6 +350,7 @@ class SignalSpec:
     gaps: str = "drop"
     postprocessing: dict[str, Any] | None = None
     fitted: dict[str, Any] | None = None
+    pretrained_on: tuple[str, ...] = ()
     trained_on: tuple[str, ...] = ()
     validated_on: tuple[str, ...] = ()
 

@@ -7,7 +7,7 @@
 On a CPU both models have the same weights (`convert`), are first compared, and then run in turn in this process;
 process time, median of the rounds. Extra memory is the peak of a process of its own beyond what it held before the
 call, after a call of a small model. On a GPU time is that of events, median; the share of the peak is useful operations
-(torch's FLOP counter with our formulas for attention) over time, over the measured rate of an 8192 x 8192 x 8192 product
+(torch's FLOP counter, our formulas for attention) over time, over the measured rate of an 8192 x 8192 x 8192 product
 in bfloat16.
 """
 

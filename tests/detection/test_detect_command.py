@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -105,8 +106,10 @@ def test_events_and_where_they_come_from_are_written(
     assert told["postprocessing"] == FITTED.to_dict()
     assert told["recording"]["duration_s"] == 100.0
     table = pd.read_csv(tmp_path / "p.csv")
-    assert list(table.columns) == ["window_begin_s", "seizure_probability"]
-    np.testing.assert_allclose(table.to_numpy(), expected.probability.to_series().reset_index().to_numpy(), atol=1e-9)
+    assert list(table.columns) == ["window_begin_s", "spoken_of_s", "probability"]
+    times = expected.probability["time"].values
+    truth = np.stack([times, times + 3.0, expected.probability.values], axis=1)
+    np.testing.assert_allclose(table.to_numpy(), truth, rtol=0, atol=1e-6)
     printed = capsys.readouterr().out
     assert f"{len(written)} events in 0.03 h" in printed
     assert "Not a medical device" in printed
@@ -329,16 +332,18 @@ def test_a_patients_adapters_are_exported_and_added_by_detect(made: dict[str, Pa
     torch.manual_seed(5)
     for _, module in adapters(task.network):
         torch.nn.init.normal_(module.lora_B, std=0.3)
-    checkpoint.export(tmp_path / "run", task.network, detector().spec)
+    fitted = replace(detector().spec, postprocessing=FITTED.to_dict() | {"threshold": 0.8})
+    checkpoint.export(tmp_path / "run", task.network, fitted, task.about)
     main(["export", "--checkpoint", str(tmp_path / "run"), "--out", str(tmp_path / "patient"), "--form", "adapter"])
     told = json.loads((tmp_path / "patient" / "adapter_config.json").read_text())["tsattn"]
     assert told["exported_from"] == checkpoint.digest(tmp_path / "run")
     run(made, "--out", tmp_path / "e.tsv", "--adapter", tmp_path / "patient", "--probabilities", tmp_path / "p.csv")
-    found = pd.read_csv(tmp_path / "p.csv")["seizure_probability"].to_numpy()
+    found = pd.read_csv(tmp_path / "p.csv")["probability"].to_numpy()
     np.testing.assert_allclose(found, probabilities(tmp_path / "run", made["recording"]), atol=1e-5)
     assert np.abs(found - probabilities(made["detector"], made["recording"])).max() > 0.01
-    digest = json.loads((tmp_path / "e.json").read_text())["detector"]["adapter"]
-    assert digest == checkpoint.digest(tmp_path / "patient" / "adapter_model.safetensors")
+    written = json.loads((tmp_path / "e.json").read_text())
+    assert written["postprocessing"]["threshold"] == 0.8  # what was fitted for the patient goes with the adapters
+    assert written["detector"]["adapter"] == checkpoint.digest(tmp_path / "patient" / "adapter_model.safetensors")
     assert load_adapters(tmp_path / "patient", checkpoint.load(made["detector"]).network) == told
 
 

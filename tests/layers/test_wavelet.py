@@ -8,7 +8,7 @@ import pywt
 import torch
 from torch import Tensor
 
-from tsattn.layers.wavelet import WaveletEncoder, coefficient_count, levels_of, wavelet_transform
+from tsattn.layers.wavelet import NOISE, USUAL, WaveletEncoder, coefficient_count, levels_of, wavelet_transform
 
 
 def theirs(signal: Tensor, levels: int | None = None) -> Tensor:
@@ -133,3 +133,21 @@ def test_a_network_of_another_type_still_transforms_in_float32(samples: int, kin
     token = made.to(kind)(signal)
     assert token.dtype == read[1].dtype == kind
     assert torch.equal(read[1], read[0].to(kind))  # rounded once, at the end
+
+
+def test_with_level_power_a_token_holds_the_power_of_each_level_of_the_signal_as_it_is():
+    plain = encoder(64)
+    torch.manual_seed(1)
+    made = WaveletEncoder(64, 6, level_power=True)
+    made.load_state_dict(plain.state_dict(), strict=False)
+    signal = 30 * torch.randn(4, 64)
+    parts = [
+        torch.from_numpy(x) for x in pywt.wavedec(signal.double().numpy(), "db4", mode="periodic", level=levels_of(64))
+    ]
+    power = torch.stack([part.square().mean(-1) for part in parts], -1)
+    assert made.power is not None
+    added = made.power((0.5 * (power + NOISE).log() - USUAL).float())
+    torch.testing.assert_close(made(signal), plain(signal) + added, rtol=0, atol=1e-5)
+    assert (made(10 * signal) - made(signal)).abs().max() > 0.1  # unlike without it
+    made(signal).sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in made.parameters())

@@ -263,6 +263,29 @@ def annotated_edf(planted: Planted, folder: Path) -> Iterable[str]:
     return ()
 
 
+@output
+def detection_with_its_report(planted: Planted, folder: Path) -> Iterable[str]:
+    from tsattn.contracts import SignalSpec
+    from tsattn.detection.detector import Detector
+    from tsattn.detection.report import write_report
+    from tsattn.events.detect import PostProcessing
+    from tsattn.layers.classifier import SegmentClassifier
+    from tsattn.models.mvpformer import MVPFormer
+    from tsattn.recordings.preparation.preset import make_preset
+
+    sizes = dict(segments=4, d_model=8, layers=1, heads=2, kv_heads=1, d_ff=8, positions=4, index="absolute")
+    network = SegmentClassifier(MVPFormer(sfreq=64.0, segment_seconds=1.0, **sizes))
+    preset = make_preset("swec", sfreq=64.0, band=(0.5, 20.0), bad_rules=(), implausible="keep")
+    detector = Detector(network, SignalSpec(preset.to_json()))
+    found = detector.detect(planted.recordings[0], postprocessing=PostProcessing(threshold=0.01))
+    assert len(found.events)
+    reasons = [detector.explain(found, float(found.events["onset"].iloc[0]))]
+    reference = planted.recordings[0].events
+    write_report(folder / "report.html", found, reference=reference, explanations=reasons)
+    yield from map(str, (found.events.to_csv(), found.probability, json.dumps(found.provenance, default=str)))
+    yield from map(str, (found.recording, found.recording.channels.to_csv(), reasons[0].to_xarray()))
+
+
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Planted]:
     from tsattn.recordings.readers import open_recordings

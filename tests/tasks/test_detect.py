@@ -12,6 +12,7 @@ import torch
 
 from tsattn import checkpoint
 from tsattn.contracts import SegmentNetwork, SignalSpec
+from tsattn.events.detect import PostProcessing
 from tsattn.events.table import make_events
 from tsattn.layers.classifier import SegmentClassifier
 from tsattn.layers.lora import adapters
@@ -253,8 +254,14 @@ def test_validation_without_a_seizure_is_refused():
         fit(make("a"), make("c", seizures=()))
 
 
+@pytest.mark.parametrize("rule", ["any_segment", "preictal"])
+def test_labels_that_do_not_speak_of_the_last_segment_are_refused(rule: str):
+    with pytest.raises(ValueError, match=f"label is '{rule}', expected last_segment"):
+        fit(*RECORDINGS, label=rule)
+
+
 def test_labels_of_segments_are_refused():
-    with pytest.raises(ValueError, match="label is 'per_segment', expected one label a window"):
+    with pytest.raises(ValueError, match="label is 'per_segment', expected last_segment"):
         fit(*RECORDINGS, label="per_segment")
 
 
@@ -263,7 +270,9 @@ def one_person(*, both: bool) -> tuple[Recording, ...]:
 
 
 def test_one_person_in_training_and_validation_is_refused():
-    with pytest.raises(ValueError, match=r"same is in training and in validation: what is fitted.*Split by subject"):
+    with pytest.raises(
+        ValueError, match=r"same is in validation and was trained on: such a score flatters itself. Split by subject"
+    ):
         fit(*one_person(both=False))
 
 
@@ -272,7 +281,7 @@ def test_adapting_to_one_person_may_validate_on_them_and_says_what_that_is_worth
 ):
     caplog.set_level(logging.INFO)
     task = fit(*one_person(both=True), task=DetectTask(detector, adapt="subject"))
-    assert "Trained and validated on one person: the scores say nothing of others." in caplog.text
+    assert "same was trained on: the scores say nothing of other people." in caplog.text
     assert task.spec is not None
     assert (task.spec.trained_on, task.spec.validated_on) == (("same",), ("same",))
 
@@ -380,7 +389,7 @@ def test_a_run_learns_saves_its_postprocessing_and_scores_the_test_by_it(tmp_pat
 
 
 def test_a_network_without_postprocessing_is_not_scored():
-    with pytest.raises(ValueError, match="has no post-processing: it was never fitted on validation subjects"):
+    with pytest.raises(ValueError, match="has no post-processing, which `tsattn fit` fits on validation subjects"):
         trainer().test(scratch(), datamodule=module(), verbose=False)
 
 
@@ -407,6 +416,7 @@ def test_the_probabilities_of_several_readings_of_a_window_are_averaged():
     levels = (-2.0, 0.5, 1.0, 3.0, -1.0)
     items = (make("a"), stepped("c", levels))
     data = module(items, max_channels=2, more_channels="ensemble", eval_batch_size=7)
+    task.spec = SignalSpec({}, postprocessing=PostProcessing().to_dict())
     trainer().validate(task, datamodule=data, verbose=False)
     found, _ = task._collected(data, "val")
     assert list(found) == ["c"]
@@ -449,3 +459,29 @@ def test_masks_reach_the_network():
     alone = int((batch.recording == 0).nonzero()[0, 0])
     narrow = task.network(batch.signal[alone : alone + 1, :, :3])
     torch.testing.assert_close(task(batch)[alone], narrow[0], rtol=0, atol=1e-5)
+
+
+# Whom it was trained on -----------------------------------------------------------------------------------------------
+
+
+def test_a_subject_of_an_earlier_training_is_not_scored_by_a_later_one(tmp_path: Path):
+    first = scratch()
+    trainer().fit(first, datamodule=module())
+    assert first.spec is not None
+    assert (first.spec.trained_on, first.spec.validated_on) == (("a", "b"), ("c",))
+    checkpoint.export(tmp_path / "first", first.network, first.spec)
+    spans = tuple(Span(id, 0.0, 40.0, part) for id, part in zip("abcd", ("val", "train", "train", "test"), strict=True))
+    swapped = audit(list(RECORDINGS), Splits(spans), 3.0, [])
+    with pytest.raises(ValueError, match="a is in validation and was trained on"):
+        trainer().fit(DetectTask(tmp_path / "first", adapt="full"), datamodule=module(splits=swapped))
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "32-true"])
+def test_the_shipped_clipping_works_in_mixed_precision(precision: str):
+    task = scratch()
+    made = lightning.Trainer(
+        max_steps=1, limit_val_batches=0, precision=precision, gradient_clip_val=1.0, accelerator="cpu", logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    made.fit(task, datamodule=module())
+    assert made.global_step == 1

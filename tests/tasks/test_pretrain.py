@@ -92,9 +92,9 @@ def test_a_run_notes_whom_it_was_trained_on_and_a_later_score_does_not_change_th
     task = PretrainTask(network())
     trainer(1).fit(task, datamodule=module())
     assert task.spec is not None
-    assert (task.spec.trained_on, task.spec.validated_on, task.spec.preparation) == (("a", "b"), ("c",), PRESET)
+    assert (task.spec.pretrained_on, task.spec.trained_on, task.spec.preparation) == (("a", "b"), (), PRESET)
     scores(task, module([make("c", 2)]))
-    assert (task.spec.trained_on, task.spec.validated_on) == (("a", "b"), ("c",))
+    assert (task.spec.pretrained_on, task.spec.trained_on) == (("a", "b"), ())
 
 
 def a_batch(**knobs: Any) -> RecordingBatch:
@@ -149,9 +149,9 @@ def test_similarity_is_the_cosine_with_a_later_token():
     ("changes", "message"),
     [
         ({"negatives": 0}, "negatives is 0"),
-        ({"temperature": 0.0}, "temperature 0 "),
-        ({"temperature": float("nan")}, "temperature nan"),
-        ({"warmup": 1.0}, "warmup 1, expected at least 1, above 0, and a share of the steps below 1"),
+        ({"temperature": 0.0}, "temperature is 0"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"warmup": 1.0}, "warmup is 1, expected a share of the steps"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(changes: dict[str, Any], message: str):

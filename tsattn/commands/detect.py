@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from tsattn.detection.detector import Detection, Detector
 
-NOTICE = "Research software. Not a medical device; nothing here may guide the care of a patient."
 Suffix = {".tsv": "szcore", ".csv": "csv", ".edf": "edf"}
 
 
@@ -66,6 +65,7 @@ def detect(
 
     from tsattn import files
     from tsattn.commands.recordings import Hours, quiet
+    from tsattn.contracts import NOTICE
     from tsattn.detection.detector import Detector
     from tsattn.events.files import write_events
 
@@ -89,13 +89,15 @@ def detect(
             fitted = detector.postprocessing
             low = None if fitted.low is None else min(fitted.low, threshold)
             setting = replace(fitted, threshold=threshold, low=low)
+        partial = out.with_name(f".{out.name}.partial")
         with Hours(item.duration if first else 0.0) as hours:
             found = detector.detect(
                 item,
                 postprocessing=setting,
                 more_channels=more_channels,
                 stride=stride,
-                partial=out.with_name(f".{out.name}.partial"),
+                partial=partial,
+                keep_partial=True,  # until everything is written
                 progress=(lambda done, whole: hours(item.id, done, whole)) if first else None,
             )
         if not first:
@@ -112,6 +114,8 @@ def detect(
         scores = None if expert is None else score(found, expert)
         if report is not None:
             write_report(report, detector, found, expert, scores, explain, overwrite)
+        for file in out.parent.glob(f"{partial.name}*"):
+            file.unlink(missing_ok=True)
         print(told(found))
         if scores is not None and expert is not None:
             metrics = scores.metrics

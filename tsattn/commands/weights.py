@@ -77,20 +77,24 @@ def export(
     Args:
         checkpoint: A run's best.ckpt, or an exported folder.
         out: The folder.
-        form: as-is; merged (adapters added into the weights); adapter (adapters alone, in the form of peft, for `tsattn
-            detect --adapter`).
+        form: as-is; merged (adapters added into the weights); adapter (in the form of peft, for `tsattn detect
+            --adapter`: the adapters, the post-processing and, where it was trained beside them, the head).
         overwrite: Write over files that exist already.
     """
     from tsattn import checkpoint as written
     from tsattn.contracts import Network
     from tsattn.layers.classifier import SegmentClassifier
-    from tsattn.layers.lora import save_adapters
+    from tsattn.layers.lora import norms, save_adapters
 
     loaded: written.Loaded[Network] = written.load(checkpoint)
     network = loaded.network
     about = {**loaded.about, "exported_from": written.digest(checkpoint)}
     if form == "adapter":
-        save_adapters(out, network, overwrite=overwrite, **about)
+        kept = about.get("adapt") == "subject" or not isinstance(network, SegmentClassifier)
+        parts = [] if kept else ["head", *(["pool"] if network.pool is not None else [])]
+        signal = None if loaded.spec is None else loaded.spec.to_dict()
+        base = norms(network.network) if isinstance(network, SegmentClassifier) else None
+        save_adapters(out, network, also=parts, overwrite=overwrite, **about, signal=signal, base=base)
     else:
         if form == "merged":
             if not isinstance(network, SegmentClassifier):

@@ -20,11 +20,11 @@ from huggingface_hub import ModelHubMixin
 
 import tsattn
 from tsattn import checkpoint, files
-from tsattn.contracts import SignalSpec
+from tsattn.contracts import NOTICE, SignalSpec
 from tsattn.detection.streaming import Grid, make_grid, stream
 from tsattn.events.detect import PostProcessing
 from tsattn.layers.classifier import SegmentClassifier
-from tsattn.layers.lora import load_adapters
+from tsattn.layers.lora import load_adapters, norms
 from tsattn.recordings.preparation.preset import Preset, differences
 from tsattn.recordings.preparation.view import prepared_view
 from tsattn.recordings.recording import Recording, from_array
@@ -120,7 +120,7 @@ class Detector(ModelHubMixin):
         checkpoint.export(save_directory, self.network, self.spec, self.about, overwrite=True)
 
     def save_pretrained(self, folder: str | Path, *, overwrite: bool = False, **hub: Any) -> None:  # type: ignore[override]
-        """Write `config.json` and `model.safetensors`.
+        """Write `config.json`, `model.safetensors` and, if there is none, a README.md for the hub.
 
         Args:
             folder: Made if it is not there.
@@ -135,15 +135,37 @@ class Detector(ModelHubMixin):
         super().save_pretrained(folder, **hub)
 
     def with_adapter(self, folder: str | Path) -> "Detector":
-        """Return a detector with a patient's adapters added in; this one is used up.
+        """Return a detector with adapters added in, and with their post-processing; this one is used up.
 
         Args:
             folder: Of `tsattn export --form adapter`, or of peft.
+
+        Raises:
+            ValueError: If they were trained on another network.
         """
         network = self.network.merged()
-        load_adapters(folder, network)
+        own = norms(network.network)
+        told = load_adapters(folder, network)
+        if told.get("base") is not None and not np.allclose(told["base"], own, rtol=1e-4):
+            raise ValueError(
+                f"{Path(folder).name} was trained on another network than this detector's: load it onto the checkpoint "
+                f"that it was trained from ({told.get('started_from', {}).get('file', 'not known')})."
+            )
+        spec = SignalSpec.from_dict(told["signal"]) if told.get("signal") else self.spec
         weights = checkpoint.digest(Path(folder) / "adapter_model.safetensors")
-        return Detector(network.merged(), self.spec, {**self.about, "adapter": weights})
+        return Detector(network.merged(), spec, {**self.about, "adapter": weights})
+
+    def generate_model_card(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what `save_pretrained` writes as README.md, and the hub shows."""
+        from huggingface_hub import ModelCard
+
+        network = self.network.network
+        return ModelCard(
+            f"---\nlibrary_name: tsattn\ntags: [ieeg, seizure-detection]\n---\n\n# Seizure detector\n\n**{NOTICE}**\n\n"
+            f"{type(network).__name__}: windows of {network.segments} x {network.segment_seconds:g} s at "
+            f"{network.sfreq:g} Hz, in microvolts. Load it by `tsattn.Detector.from_pretrained`. The contract with its "
+            "recordings and how it was trained stand in config.json.\n"
+        )
 
     def to(self, device: str | torch.device) -> "Detector":
         """Move the network, and return this."""
@@ -166,8 +188,9 @@ class Detector(ModelHubMixin):
         more_channels: str | None = None,
         stride: int = 1,
         partial: Path | None = None,
+        keep_partial: bool = False,
         progress: Progress | None = None,
-        **reading: Any,
+        **options: Any,
     ) -> Detection:
         """Find the seizures of a recording.
 
@@ -180,22 +203,22 @@ class Detector(ModelHubMixin):
             postprocessing: In the place of the fitted one.
             more_channels: What is done with more channels than the network has room for; None: as in training.
             stride: Segments from one window to the next.
-            partial: A file in which what is done is kept, so that the same call goes on after an interruption; it is
-                removed at the end.
+            partial: A file in which what is done is kept, so that the same call goes on after an interruption.
+            keep_partial: Whether that file is left for the caller to remove, when what is returned is safe.
             progress: Called with the seconds that are done and all of them.
-            reading: Of `tsattn.recordings.readers.open_recordings`: unit, type, ...
+            options: Of `tsattn.recordings.readers.open_recordings`: unit, type, ...
 
         Raises:
             ValueError: If the recording breaks the contract in a way that no step mends: too short, prepared
                 otherwise, all channels bad, more channels than there is room for and no policy.
         """
-        raw = as_recording(recording, **reading)
+        raw = as_recording(recording, **options)
         item, steps = self.prepared(raw)
         policy: Any = more_channels or self.spec.more_channels
         readings = choose_channels(item, self.network.network.max_channels, policy)
         grid = make_grid(self.network, item, stride)
         started = time.perf_counter()
-        values = self._probabilities(item, grid, readings, partial, progress)
+        values = self._probabilities(item, grid, readings, partial, keep_partial, progress)
         setting = postprocessing or self.postprocessing
         network = self.network.network
         offset = network.window_seconds - network.segment_seconds
@@ -252,42 +275,51 @@ class Detector(ModelHubMixin):
             raise ValueError(f"{recording.id}: all {len(recording.names)} channels are bad, expected a good one.")
         return recording.pick(bads=False), done
 
-    def explain(self, detection: Detection, time: float, *, reading: int = 0, occlusion: bool = False) -> "Explanation":
+    def explain(self, detection: Detection, time: float, *, occlusion: bool = False) -> "Explanation":
         """Say what the answer for one moment rests on: attention by channel and segment, and what each term does.
+
+        Of a recording in several readings, each gets its share, and probabilities are their means.
 
         Args:
             detection: Of this detector.
-            time: Seconds from the recording's start; the first window whose last segment ends after it is explained.
-            reading: Which one, where a recording has several.
+            time: Seconds from the recording's start; the window whose last segment holds it is explained.
             occlusion: Whether the network is also asked without each channel.
 
         Raises:
-            ValueError: If no window speaks of that moment.
+            ValueError: If no window speaks of that moment, or its answer is not known.
         """
-        from tsattn.detection.explain import explain_window
+        from tsattn.detection.explain import explain_window, joined
 
-        item, network = detection.recording, self.network.network
-        ends = detection.probability["time"].values + network.window_seconds
-        after = np.flatnonzero(ends > time + 1e-6)
-        if not len(after) or time < 0:
-            raise ValueError(f"No window of {item.id} speaks of {time:g} s; the last one ends at {ends[-1]:g} s.")
-        begin = float(detection.probability["time"].values[after[0]])
-        channels = list(detection.readings[reading])
-        start = round(begin * item.sfreq)
+        item, network, probability = detection.recording, self.network.network, detection.probability
+        from_, known = probability["spoken_of"].values, probability.notnull().values
+        speaks = np.flatnonzero((from_ <= time + 1e-6) & (time < from_ + network.segment_seconds - 1e-6) & known)
+        if not len(speaks):
+            raise ValueError(
+                f"No window of {item.id} has an answer for {time:g} s; there are some from {from_[known].min():g} to "
+                f"{from_[known].max() + network.segment_seconds:g} s."
+                if known.any()
+                else f"No window of {item.id} has an answer."
+            )
+        begin = float(probability["time"].values[speaks[0]])
         windowing = Windowing(network.segments, network.segment_seconds)
-        signal, observed = read_window(item, start, windowing, channels)
         device = next(self.network.parameters()).device
-        with torch.no_grad():
-            tokens = network.encode(torch.from_numpy(signal[None]).to(device))
-        seen = torch.from_numpy(observed[None]).to(device)
-        return explain_window(
-            self.network,
-            tokens,
-            [item.names[i] for i in channels],
-            begin=begin,
-            observed=None if bool(seen.all()) else seen,
-            occlusion=occlusion,
-        )
+        found = []
+        for channels in detection.readings:
+            signal, observed = read_window(item, round(begin * item.sfreq), windowing, list(channels))
+            with torch.no_grad():
+                tokens = network.encode(torch.from_numpy(signal[None]).to(device))
+            seen = torch.from_numpy(observed[None]).to(device)
+            found.append(
+                explain_window(
+                    self.network,
+                    tokens,
+                    [item.names[i] for i in channels],
+                    begin=begin,
+                    observed=None if bool(seen.all()) else seen,
+                    occlusion=occlusion,
+                )
+            )
+        return joined(found)
 
     def _probabilities(
         self,
@@ -295,6 +327,7 @@ class Detector(ModelHubMixin):
         grid: Grid,
         readings: Sequence[Sequence[int]],
         partial: Path | None,
+        keep_partial: bool,
         progress: Progress | None,
     ) -> np.ndarray:
         """Return all probabilities; this process computes its share."""
@@ -317,12 +350,12 @@ class Detector(ModelHubMixin):
             if partial is not None and time.monotonic() - saved > SAVE_SECONDS:
                 _save(partial, key, values[:done])
                 saved = time.monotonic()
+        if partial is not None and (keep_partial or world > 1):
+            _save(partial, key, values)  # the others, or the caller, may be interrupted
         every: list[Any] = [values] * world
         if world > 1:
-            if partial is not None:
-                _save(partial, key, values)  # the others may be interrupted
             torch.distributed.all_gather_object(every, values)
-        if partial is not None:
+        if partial is not None and not keep_partial:
             partial.unlink(missing_ok=True)
         return np.concatenate(every)
 

@@ -123,6 +123,22 @@ def explain_window(
     )
 
 
+def joined(explanations: Sequence[Explanation]) -> Explanation:
+    """Return one explanation of several readings of a window, of different channels: shares of the whole, and means."""
+    first, count = explanations[0], len(explanations)
+    if count == 1:
+        return first
+    occlusion = [one.occlusion for one in explanations]
+    return Explanation(
+        tuple(name for one in explanations for name in one.channels),
+        torch.cat([one.mass / count for one in explanations], -1),
+        {term: sum(one.probability[term] for one in explanations) / count for term in first.probability},
+        first.segment_seconds,
+        first.begin,
+        torch.cat([x for x in occlusion if x is not None]) if all(x is not None for x in occlusion) else None,
+    )
+
+
 @torch.no_grad()
 def attention_mass(
     classifier: SegmentClassifier,

@@ -18,6 +18,7 @@ import xarray as xr
 from jaxtyping import Float
 
 from tsattn import __version__
+from tsattn.contracts import NOTICE
 from tsattn.detection.explain import Explanation
 from tsattn.detection.plots import clock, excerpt, plot_excerpt, plot_explanation, plot_probability, unanswered
 from tsattn.events.cohort import Scores
@@ -30,7 +31,6 @@ from tsattn.recordings.recording import Recording
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NOTICE = "Research software. Not a medical device; nothing here may guide the care of a patient."
 SHOWN = 12  # events with a picture
 TRACES = 16  # channels in it
 TOLD = 3  # channels in the table of events

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from tsattn.layers.classifier import SegmentClassifier
+from tsattn.layers.classifier import SegmentClassifier, answered
 from tsattn.recordings.recording import Recording
 from tsattn.recordings.windows.places import cut
 
@@ -148,22 +148,14 @@ def _windows(
     known = torch.ones(len(places), dtype=torch.bool)
     for tokens, observed in kept:
         size = max(1, WINDOWS // (8 * grid.segments * tokens.shape[1] * tokens.shape[2]))
-        found, answered = [], []
+        found, known_here = [], []
         for some in places.split(size):
             rows = (some[:, None] + torch.arange(grid.segments)).to(tokens.device)
             seen = observed[rows]  # (window, segment, channel)
             logits = classifier.classify(tokens[rows], None, None if bool(seen.all()) else seen)
             found.append(logits.double().softmax(-1)[:, 1].cpu())
-            answered.append(_answered(seen, gaps).cpu())
+            known_here.append(answered(seen, gaps).cpu())
         total += torch.cat(found)
-        known &= torch.cat(answered)
+        known &= torch.cat(known_here)
     mean = (total / len(kept)).clamp(0, 1)
     return torch.where(known, mean, torch.nan).numpy()
-
-
-def _answered(seen: Bool[Tensor, "window segment channel"], gaps: str) -> Bool[Tensor, " window"]:
-    """Return for which windows there is an answer; see `stream`."""
-    recorded = seen.any(-1)
-    if gaps == "drop":
-        return recorded.all(-1)
-    return (seen.float().mean((1, 2)) >= 0.5) & recorded[:, -1]

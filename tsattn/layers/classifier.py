@@ -115,6 +115,28 @@ class SegmentClassifier(Network):
         return plain.train(self.training)
 
 
+def answered(
+    observed: Bool[Tensor, "batch segment channel"],
+    gaps: str,
+    channel_mask: Bool[Tensor, "batch channel"] | None = None,
+) -> Bool[Tensor, " batch"]:
+    """Return for which windows there is an answer.
+
+    Args:
+        observed: False for a segment that was not recorded.
+        gaps: "drop": a window has none if a segment was not recorded in any channel. "mask": it has none if less than
+            half of it was recorded, or nothing of its last segment.
+        channel_mask: False for a channel that a recording does not have.
+    """
+    real = torch.ones_like(observed[:, 0]) if channel_mask is None else channel_mask
+    seen = observed & real[:, None]
+    recorded = seen.any(-1)
+    if gaps == "drop":
+        return recorded.all(-1)
+    whole = real.sum(1).clamp(min=1) * observed.shape[1]
+    return (seen.sum((1, 2)) >= 0.5 * whole) & recorded[:, -1]
+
+
 class AttentivePool(nn.Module):
     """One vector of all tokens: some learned queries read them, and their answers are averaged through a map.
 

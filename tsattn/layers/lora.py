@@ -247,3 +247,9 @@ def _whole(folder: Path, network: nn.Module, ends: Sequence[str], weights: dict[
             "in modules_to_save."
         )
     return pairs
+
+
+def norms(network: nn.Module) -> list[float]:
+    """Return the norm of each weight but the adapters', by which a network is known again, also after rounding."""
+    weights = {name: p for name, p in network.state_dict().items() if ".lora_" not in f".{name}"}
+    return [float(weights[name].double().norm()) for name in sorted(weights)]

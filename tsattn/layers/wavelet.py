@@ -117,8 +117,17 @@ class WaveletEncoder(nn.Module):
             rows = signal.reshape(-1, self.samples)
             step = max(1, PIECE // self.samples) if rows.device.type == "cpu" else len(rows)
             parts = [self._coefficients(part.float()) for part in rows.split(max(1, step))]
-            coefficients = self.norm((torch.cat(parts) if len(parts) > 1 else parts[0]).to(self.norm.weight))
-        return self.out(coefficients.view(*signal.shape[:-1], coefficients.shape[-1]))
+            raw = torch.cat(parts) if len(parts) > 1 else parts[0]
+            coefficients = self.norm(raw.to(self.norm.weight))
+        tokens = self.out(coefficients)
+        if self.power is not None:
+            tokens = tokens + self.power(self._levels(raw).to(self.norm.weight))
+        return tokens.view(*signal.shape[:-1], tokens.shape[-1])
+
+    def _levels(self, raw: Float[Tensor, "row coefficient"]) -> Float[Tensor, "row level"]:
+        """Half the logarithm of each level's mean square, about 0 for 20 µV."""
+        power = torch.stack([part.square().mean(-1) for part in raw.split(self.sizes, -1)], -1)
+        return 0.5 * (power + NOISE).log() - USUAL
 
     def _coefficients(self, signal: Float[Tensor, "row time"]) -> Float[Tensor, "row coefficient"]:
         taps = signal.new_tensor([LOW[::-1], HIGH[::-1]]).T

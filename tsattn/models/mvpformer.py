@@ -6,8 +6,8 @@ that were not recorded, distances that may be absolute, a last layer that is com
 nothing else is asked for; no unused parameters.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -127,7 +127,7 @@ class MVPFormer(SegmentNetwork):
     ) -> Float[Tensor, "batch channel d_model"]:
         """Return `mix(...)[:, -1]`; the last block is computed for the last segment alone."""
         hidden = self._begin(tokens)
-        *first, final = (layer for layer in self.layers if isinstance(layer, _Block))
+        *first, final = cast(Iterable[_Block], self.layers)
         rest = (self.time_table, self.channel_table, channel_mask, observed, weights)
         for layer in first:
             if weights is not None:

@@ -16,7 +16,8 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 import xarray as xr
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from tsattn import checkpoint as files
@@ -25,19 +26,18 @@ from tsattn.events.cohort import Scores, score_recordings
 from tsattn.events.detect import PostProcessing
 from tsattn.events.fit import Fitted, fit_postprocessing
 from tsattn.events.table import seizures
-from tsattn.layers.classifier import Pooling, SegmentClassifier
+from tsattn.layers.classifier import Pooling, SegmentClassifier, answered
 from tsattn.recordings.modules import RecordingDataModule
 from tsattn.recordings.splits.splits import Span
-from tsattn.tasks.optim import Decay, adamw, decay_groups
-from tsattn.tasks.recordings import Contract, agree, check_geometry, gathered, masks, subjects
-from tsattn.tasks.task import Task
+from tsattn.tasks.optim import Decay
+from tsattn.tasks.recordings import Contract, RecordingTask, gathered, masks, subjects
 
 log = logging.getLogger(__name__)
 Adapt = Literal["full", "lora", "linear", "attentive", "subject"]
 TIE = 1e-4  # by how much a loss counts beside the F1 of events, which often ties on few seizures
 
 
-class DetectTask(Task):
+class DetectTask(RecordingTask):
     """Train a seizure detector.
 
     Args:
@@ -70,10 +70,8 @@ class DetectTask(Task):
 
     monitor = ("val_score", "max")
     shown = ("val_score", "val_f1_event", "val_sensitivity", "val_fp_per_hour", "val_loss")
-    weights_option = "checkpoint"
-    rate_by_step = True
+    own_settings = ("adapt", "class_weights", "focal")
     network: SegmentClassifier
-    spec: SignalSpec | None
 
     def __init__(
         self,
@@ -93,7 +91,7 @@ class DetectTask(Task):
         contract: Contract = "keep",
         run: Path | None = None,
     ) -> None:
-        super().__init__(lr)
+        super().__init__(lr, warmup, weight_decay, decay, contract)
         if adapt not in ("full", "lora", "linear", "attentive", "subject"):
             raise ValueError(f"adapt is {adapt!r}, expected full, lora, linear, attentive or subject.")
         if focal is not None and not focal > 0:
@@ -107,14 +105,11 @@ class DetectTask(Task):
                 f"class_weights is {class_weights!r}, expected two numbers above 0 (no seizure, seizure), balanced or "
                 "None."
             )
-        if not 0 <= warmup < 1:
-            raise ValueError(f"warmup is {warmup:g}, expected a share of the steps, 0 or more and below 1.")
         self.adapt, self.class_weights, self.focal = adapt, class_weights, focal
-        self.warmup, self.weight_decay, self.decay, self.contract = warmup, weight_decay, decay, contract
-        self.past: SignalSpec | None = None
+        self.about["adapt"] = adapt
         lora = dict(lora_rank=lora_rank, lora_alpha=lora_alpha, lora_targets=lora_targets)
         if run is not None:
-            built = files.build(files.read(run)[0]["network"])
+            built = files.build(files.read_entry(run)["network"])
             if not isinstance(built, SegmentClassifier):
                 raise ValueError(f"{run} holds {type(built).__name__}, expected a seizure detector.")
             self.network = built
@@ -139,33 +134,52 @@ class DetectTask(Task):
         self.scores: Scores | None = None
         self._found: list[tuple[Tensor, ...]] = []
 
+    @property
+    def body(self) -> SegmentNetwork:
+        """The network under the head."""
+        return self.network.network
+
     def setup(self, stage: str) -> None:
-        """Compare the data with the network and with the contract, and refuse what cannot be learned from or scored."""
-        data: RecordingDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
-        check_geometry(self.network.network, data)
-        self.settings = self.settings_with(data)
-        agreed = agree(self.past or self.spec, data.spec, self.contract)
-        known = self.spec or agreed
-        names = ("postprocessing", "fitted", "trained_on", "validated_on")
-        self.spec = replace(agreed, **{name: getattr(known, name) for name in names})
-        if stage != "fit":
-            return
-        train, val = subjects(data, "train"), subjects(data, "val")
-        if both := sorted(set(train) & set(val)):
-            if self.adapt != "subject":
+        """Compare the data with the network and with the contract, and refuse what cannot be learned from or scored.
+
+        Raises:
+            ValueError: If a subject that is scored was trained on, or the labels are of another kind or one-sided.
+        """
+        super().setup(stage)
+        if self.data.labelling.rule != "last_segment":
+            raise ValueError(
+                f"label is {self.data.labelling.rule!r}, expected last_segment: a probability speaks of the window's "
+                "last segment."
+            )
+        self._check_subjects("val" if stage in ("fit", "validate") else "test")
+        if stage == "fit":
+            self._check_labels(self.data)
+
+    def learn_of(self, spec: SignalSpec, train: tuple[str, ...], val: tuple[str, ...]) -> SignalSpec:
+        """Return the specification with this training's subjects."""
+        return replace(spec, trained_on=tuple(sorted({*spec.trained_on, *train})), validated_on=val)
+
+    def _check_subjects(self, part: str) -> None:
+        """Refuse to score a subject whose labels were seen, except by a detector that is made for one person."""
+        assert self.spec is not None
+        scored = set(subjects(self.data, part))
+        seen = {"trained on": set(self.spec.trained_on)}
+        if part == "test":
+            seen["used to fit the post-processing"] = set(self.spec.validated_on)
+        for how, those in seen.items():
+            both = sorted(scored & those)
+            if both and self.adapt == "subject":
+                log.info("%s was %s: the scores say nothing of other people.", both[0], how)
+            elif both:
+                name = {"val": "validation", "test": "test"}[part]
+                more = f", as are {len(both) - 1} more" if len(both) > 1 else ""
                 raise ValueError(
-                    f"{both[0]} is in training and in validation{f', as are {len(both) - 1} more' * (len(both) > 1)}: "
-                    "what is fitted on such a validation flatters itself. Split by subject; only adapt='subject' "
-                    "trains and validates on one person."
+                    f"{both[0]} is in {name} and was {how}{more}: such a score flatters itself. Split by subject, "
+                    "without those; only adapt='subject' trains and scores one person."
                 )
-            log.info("Trained and validated on one person: the scores say nothing of others.")
-        self.spec = replace(self.spec, trained_on=train, validated_on=val)
-        self._check_labels(data)
 
     def _check_labels(self, data: RecordingDataModule) -> None:
         table = data.windows("train")
-        if table.label.ndim != 1:
-            raise ValueError(f"label is {data.labelling.rule!r}, expected one label a window (last_segment, ...).")
         count = int(table.positive.sum()), len(table)
         if count[0] == 0:
             raise ValueError(
@@ -185,18 +199,6 @@ class DetectTask(Task):
         elif self.class_weights is not None:
             self.weights_of_classes = torch.tensor(self.class_weights)
 
-    def expect_same_data(self, before: SignalSpec) -> None:
-        """Raise ValueError if a run that goes on had recordings that were prepared in another way."""
-        assert self.spec is not None
-        agree(before, self.spec, self.contract)
-
-    def settings_with(self, data: Any) -> dict[str, Any]:
-        """Return what must not change when a run goes on."""
-        names = ("adapt", "class_weights", "focal", "lr", "warmup", "weight_decay", "decay")
-        plain = {name: getattr(self, name) for name in names}
-        plain |= {"batch_size": data.batch_size, "seed": data.seed, "balance": data.balance}
-        return plain | {"max_epochs": self.trainer.max_epochs}
-
     # ---- the loops
 
     def forward(self, batch: RecordingBatch) -> Float[Tensor, "batch class"]:
@@ -214,8 +216,15 @@ class DetectTask(Task):
         return (each * weight).sum() / weight.sum()
 
     def training_step(self, batch: RecordingBatch, index: int) -> Tensor:
-        """Return the loss."""
-        return self.count(self.loss(self(batch), batch.label))
+        """Return the loss of the windows that have an answer."""
+        known = self._answered(batch)
+        if bool(known.all()):
+            return self.count(self.loss(self(batch), batch.label))
+        logits = self(batch)
+        return self.count(self.loss(logits[known], batch.label[known]) if bool(known.any()) else logits.sum() * 0.0)
+
+    def _answered(self, batch: RecordingBatch) -> Bool[Tensor, " batch"]:
+        return answered(batch.observed, self.data.windowing.gaps, batch.channel_mask)
 
     def on_validation_epoch_start(self) -> None:
         """Start collecting."""
@@ -226,6 +235,8 @@ class DetectTask(Task):
         logits = self(batch).float()
         probability = logits.softmax(-1)[:, 1]
         each = F.cross_entropy(logits, batch.label, reduction="none")
+        unknown = ~self._answered(batch)
+        probability, each = probability.masked_fill(unknown, math.nan), each.masked_fill(unknown, math.nan)
         self._found.append((batch.recording.cpu(), batch.begin.cpu(), probability.cpu().double(), each.cpu().double()))
 
     def on_validation_epoch_end(self) -> None:
@@ -233,8 +244,11 @@ class DetectTask(Task):
 
         `val_score` is the F1 of events, less a ten-thousandth of the loss, which decides among equals.
         """
-        data: RecordingDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        data = self.data
         probabilities, loss = self._collected(data, "val")
+        if self.trainer.state.fn == TrainerFn.VALIDATING:  # `tsattn validate`: the checkpoint is scored as it is
+            self.scores = self._scored(probabilities, "val")
+            return
         cut = stretches(data, "val")
         references = {name: reference for name, (reference, _) in cut.items()}
         durations = {name: span.end - span.begin for name, (_, span) in cut.items()}
@@ -262,22 +276,26 @@ class DetectTask(Task):
         Raises:
             ValueError: If the checkpoint has no post-processing.
         """
-        data: RecordingDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
-        if self.spec is None or self.spec.postprocessing is None:
-            raise ValueError("The checkpoint has no post-processing: it was never fitted on validation subjects.")
-        probabilities, _ = self._collected(data, "test")
-        setting = PostProcessing.from_dict(self.spec.postprocessing)
-        where = spoken_of(self.network.network, data)
-        scored = {}
-        for name, (reference, span) in stretches(data, "test").items():
-            length = span.end - span.begin
-            events = setting(probabilities[name], duration=length, **where)
-            subject = next(item.subject for item in data.recordings if item.id == span.recording)
-            scored[name] = (subject, reference, events, length)
-        self.scores = score_recordings(scored)
+        probabilities, _ = self._collected(self.data, "test")
+        self.scores = self._scored(probabilities, "test")
         pooled = self.scores.pooled["value"]
         shown = {f"test_{name}": float(pooled[name]) for name in ("f1_event", "sensitivity", "fp_per_hour")}
         self.log_dict(shown, sync_dist=True)
+
+    def _scored(self, probabilities: dict[str, xr.DataArray], part: Literal["val", "test"]) -> Scores:
+        if self.spec is None or self.spec.postprocessing is None:
+            raise ValueError(
+                "The checkpoint has no post-processing, which `tsattn fit` fits on validation subjects: fine-tune it."
+            )
+        setting = PostProcessing.from_dict(self.spec.postprocessing)
+        where = spoken_of(self.body, self.data)
+        scored = {}
+        for name, (reference, span) in stretches(self.data, part).items():
+            length = span.end - span.begin
+            events = setting(probabilities[name], duration=length, **where)
+            subject = next(item.subject for item in self.data.recordings if item.id == span.recording)
+            scored[name] = (subject, reference, events, length)
+        return score_recordings(scored)
 
     def _collected(
         self, data: RecordingDataModule, part: Literal["val", "test"]
@@ -292,17 +310,11 @@ class DetectTask(Task):
             times, row = np.unique(begin[here], return_inverse=True)
             mean = np.bincount(row, probability[here], len(times)) / np.bincount(row, minlength=len(times))
             found[name] = xr.DataArray(mean.clip(0, 1), dims="time", coords={"time": times - span.begin})
-        return found, float(each.mean())
+        return found, float(np.nanmean(each)) if np.isfinite(each).any() else math.nan
 
     def report(self) -> dict[str, Any]:
-        """Return the scores of the last test in plain data."""
+        """Return the scores of the last test or validation in plain data."""
         return {} if self.scores is None else self.scores.to_dict()
-
-    def configure_optimizers(self) -> Any:
-        """Return AdamW, with a warm-up and half a cosine, step by step."""
-        total = int(self.trainer.estimated_stepping_batches)
-        groups = decay_groups(self.network, self.weight_decay, self.decay)
-        return adamw(groups, self.lr, round(self.warmup * total), total)
 
 
 def adapted(network: Network, adapt: Adapt, pooling: Pooling, lora: dict[str, Any]) -> SegmentClassifier:

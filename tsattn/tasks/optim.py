@@ -51,8 +51,8 @@ def decay_groups(module: nn.Module, weight_decay: float, decay: Decay = "matrice
     return [group for group in groups if group["params"]]
 
 
-def adamw(groups: Iterable[dict[str, Any]], lr: float, warmup: int, total: int) -> dict[str, Any]:
+def adamw(groups: Iterable[dict[str, Any]], lr: float, warmup: int, total: int, fused: bool = True) -> dict[str, Any]:
     """Return what Lightning's `configure_optimizers` returns."""
-    optimizer = torch.optim.AdamW(list(groups), lr=lr, fused=True)
+    optimizer = torch.optim.AdamW(list(groups), lr=lr, fused=fused)
     scheduler = LambdaLR(optimizer, lambda step: warmup_cosine(step, warmup, total))
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -17,21 +17,21 @@ from torchmetrics import MeanMetric
 from tsattn import checkpoint as files
 from tsattn.contracts import RecordingBatch, SegmentNetwork, SignalSpec
 from tsattn.tasks.contrastive import Contrast, Objective, contrast, draw_corrected, draw_reference
-from tsattn.tasks.optim import Decay, adamw, decay_groups
-from tsattn.tasks.recordings import Contract, agree, check_geometry, masks, real_tokens, subjects
-from tsattn.tasks.task import Task
+from tsattn.tasks.optim import Decay
+from tsattn.tasks.recordings import Contract, RecordingTask, masks, real_tokens
 
 VALIDATION_SEED = 20_250_620
 STEPS = (1, 2)  # segments ahead, of the similarities
 
 
-class PretrainTask(Task):
+class PretrainTask(RecordingTask):
     """Train a recording network to tell the next segment from others.
 
     Args:
         network: What is trained, with a head for pre-training.
         objective: "corrected": negatives are all recorded segments of the batch, so of other subjects where there are
-            some. "reference": as the authors draw them, without the last row; needs two rows.
+            some. "reference": as the authors draw them, without the last row; needs two rows, so that a last batch of
+            one is drawn as "corrected".
         negatives: Of each token.
         temperature: Of the cosine.
         lr: Largest learning rate.
@@ -47,10 +47,8 @@ class PretrainTask(Task):
     """
 
     shown = ("val_loss", "val_accuracy", "val_cosine_1", "val_persistence_1", "val_cosine_2", "val_persistence_2")
-    weights_option = "checkpoint"
-    rate_by_step = True
+    own_settings = ("objective", "negatives", "temperature")
     network: SegmentNetwork
-    spec: SignalSpec | None
 
     def __init__(
         self,
@@ -65,51 +63,38 @@ class PretrainTask(Task):
         checkpoint: Path | None = None,
         contract: Contract = "keep",
     ) -> None:
-        super().__init__(lr)
+        super().__init__(lr, warmup, weight_decay, decay, contract)
         if objective not in ("corrected", "reference"):
             raise ValueError(f"objective is {objective!r}, expected corrected or reference.")
-        if negatives < 1 or not temperature > 0 or not 0 <= warmup < 1:
-            raise ValueError(
-                f"negatives is {negatives}, temperature {temperature:g} and warmup {warmup:g}, expected at least 1, "
-                "above 0, and a share of the steps below 1."
-            )
+        if negatives < 1:
+            raise ValueError(f"negatives is {negatives}, expected at least 1.")
+        if not temperature > 0:
+            raise ValueError(f"temperature is {temperature:g}, expected above 0.")
         self.network = network.train()
         self.objective, self.negatives, self.temperature = objective, negatives, temperature
-        self.warmup, self.weight_decay, self.decay, self.contract = warmup, weight_decay, decay, contract
-        self.past: SignalSpec | None = None
         if checkpoint is not None:
             self.past = self.load_weights(checkpoint)
             self.about["started_from"] = files.digest(checkpoint)
         self.scores: dict[str, MeanMetric] = {}
 
+    @property
+    def body(self) -> SegmentNetwork:
+        """The network."""
+        return self.network
+
     def setup(self, stage: str) -> None:
-        """Compare the data with the network and with the contract, and take down what was trained on."""
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        check_geometry(self.network, data)
-        self.settings = self.settings_with(data)
-        agreed = agree(self.past or self.spec, data.spec, self.contract)
-        if stage == "fit":
-            agreed = replace(agreed, trained_on=subjects(data, "train"), validated_on=subjects(data, "val"))
-        elif self.spec is not None:
-            agreed = replace(agreed, trained_on=self.spec.trained_on, validated_on=self.spec.validated_on)
-        self.spec = agreed
-        sizes = data.batch_size, data.eval_batch_size or data.batch_size
+        """Compare the data with the network, the contract and the objective."""
+        super().setup(stage)
+        sizes = self.data.batch_size, self.data.eval_batch_size or self.data.batch_size
         if self.objective == "reference" and min(sizes) < 2:
             raise ValueError(
                 f"objective='reference' takes negatives from all rows but the last, and batches have {min(sizes)}: "
                 "pass objective='corrected', or batch_size 2 or more."
             )
 
-    def expect_same_data(self, before: SignalSpec) -> None:
-        """Raise ValueError if a run that goes on had recordings that were prepared in another way."""
-        assert self.spec is not None
-        agree(before, self.spec, self.contract)
-
-    def settings_with(self, data: Any) -> dict[str, Any]:
-        """Return what must not change when a run goes on."""
-        names = ("objective", "negatives", "temperature", "lr", "warmup", "weight_decay", "decay")
-        plain = {name: getattr(self, name) for name in names}
-        return plain | {"batch_size": data.batch_size, "seed": data.seed, "max_epochs": self.trainer.max_epochs}
+    def learn_of(self, spec: SignalSpec, train: tuple[str, ...], val: tuple[str, ...]) -> SignalSpec:
+        """Return the specification with this training's subjects among those of pre-training."""
+        return replace(spec, pretrained_on=tuple(sorted({*spec.pretrained_on, *train})))
 
     # ---- the loops
 
@@ -170,12 +155,6 @@ class PretrainTask(Task):
     def report(self) -> dict[str, Any]:
         """Return the scores of the last validation or test by name."""
         return {name.removeprefix("val_"): float(score.compute()) for name, score in self.scores.items()}
-
-    def configure_optimizers(self) -> Any:
-        """Return AdamW, with a warm-up and half a cosine, step by step."""
-        total = int(self.trainer.estimated_stepping_batches)
-        groups = decay_groups(self.network, self.weight_decay, self.decay)
-        return adamw(groups, self.lr, round(self.warmup * total), total)
 
 
 def similarity(

@@ -1,6 +1,7 @@
-"""What both recording tasks ask of their data: the contract of a checkpoint, and the masks of a batch."""
+"""What both recording tasks share: the contract with their data, whom they were trained on, masks, the optimiser."""
 
-from typing import Literal
+from dataclasses import replace
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool
@@ -9,9 +10,81 @@ from torch import Tensor
 from tsattn.contracts import RecordingBatch, SegmentNetwork, SignalSpec
 from tsattn.recordings.modules import RecordingDataModule
 from tsattn.recordings.preparation.preset import differences
-from tsattn.tasks.task import of_processes
+from tsattn.tasks.optim import Decay, adamw, decay_groups
+from tsattn.tasks.task import Task, of_processes
 
 Contract = Literal["keep", "adopt"]
+CARRIED = ("postprocessing", "fitted", "pretrained_on", "trained_on", "validated_on")  # from one training to the next
+
+
+class RecordingTask(Task):
+    """Base of the tasks on recordings; arguments as in `PretrainTask`.
+
+    A subclass has `body`, and `learn_of` for whom it is trained on.
+
+    Attributes:
+        past: What the checkpoint that this run starts from says of its data.
+        own_settings: Names of the task's arguments that must not change when a run goes on.
+    """
+
+    weights_option = "checkpoint"
+    rate_by_step = True
+    own_settings: ClassVar[tuple[str, ...]] = ()
+    spec: SignalSpec | None
+
+    def __init__(self, lr: float, warmup: float, weight_decay: float, decay: Decay, contract: Contract) -> None:
+        super().__init__(lr)
+        if not 0 <= warmup < 1:
+            raise ValueError(f"warmup is {warmup:g}, expected a share of the steps, 0 or more and below 1.")
+        self.warmup, self.weight_decay, self.decay, self.contract = warmup, weight_decay, decay, contract
+        self.past: SignalSpec | None = None
+
+    @property
+    def body(self) -> SegmentNetwork:
+        """The network that reads recordings."""
+        raise NotImplementedError
+
+    @property
+    def data(self) -> RecordingDataModule:
+        """The recordings."""
+        data: RecordingDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        return data
+
+    def setup(self, stage: str) -> None:
+        """Compare the data with the network and with the contract, and take down whom it is trained on."""
+        check_geometry(self.body, self.data)
+        self.settings = self.settings_with(self.data)
+        before = self.spec or self.past
+        agreed = agree(before, self.data.spec, self.contract if stage == "fit" else "keep")
+        carried = {} if before is None else {name: getattr(before, name) for name in CARRIED}
+        self.spec = replace(agreed, **carried)
+        if stage == "fit":
+            self.spec = self.learn_of(self.spec, subjects(self.data, "train"), subjects(self.data, "val"))
+
+    def learn_of(self, spec: SignalSpec, train: tuple[str, ...], val: tuple[str, ...]) -> SignalSpec:
+        """Return the specification with the subjects of this training in it."""
+        raise NotImplementedError
+
+    def expect_same_data(self, before: SignalSpec) -> None:
+        """Raise ValueError if a run that goes on had recordings that were prepared in another way."""
+        assert self.spec is not None
+        agree(before, self.spec, "keep")
+
+    def settings_with(self, data: Any) -> dict[str, Any]:
+        """Return what must not change when a run goes on, of the task and of the data."""
+        plain = {name: getattr(self, name) for name in (*self.own_settings, "lr", "warmup", "weight_decay", "decay")}
+        names = ("batch_size", "seed", "balance", "windows_per_epoch", "near_seconds", "more_channels")
+        plain |= {name: getattr(data, name) for name in names}
+        plain |= {"label": data.labelling.rule, "gaps": data.windowing.gaps, "stride": data.windowing.stride_seconds}
+        plain |= {f"{part}_subjects": list(subjects(data, part)) for part in ("train", "val")}
+        return plain | {"max_epochs": self.trainer.max_epochs, "processes": self.trainer.world_size}
+
+    def configure_optimizers(self) -> Any:
+        """Return AdamW, with a warm-up and half a cosine, step by step."""
+        total = int(self.trainer.estimated_stepping_batches)
+        groups = decay_groups(self.network, self.weight_decay, self.decay)
+        fused = not str(self.trainer.precision).endswith("mixed")  # Lightning clips no gradients of a fused one then
+        return adamw(groups, self.lr, round(self.warmup * total), total, fused=fused)
 
 
 def masks(

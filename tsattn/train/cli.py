@@ -46,7 +46,8 @@ class TrainCLI(LightningCLI):
         owned = re.compile(r"--data\.(init_args\.)?(context|horizon|segments|segment_seconds|max_channels)(=|$)")
         if wrong := next(filter(owned.match, args), None):
             name = owned.match(wrong)[2]  # type: ignore[index]
-            raise ValueError(f"{wrong.partition('=')[0]} is the network's to say: pass --model.network.{name}.")
+            where = "the checkpoint's" if self.detects else f"the network's to say: pass --model.network.{name}"
+            raise ValueError(f"{wrong.partition('=')[0]} is {where}.")
         with warnings.catch_warnings():
             # The command line was read by tsattn/cli.py, which hands over what follows the command.
             warnings.filterwarnings("ignore", "LightningCLI's args parameter")
@@ -183,7 +184,7 @@ def _network_of(model: Any) -> Any:
     network = arguments.get("network") or arguments.get("scratch")
     start = arguments.get("run") or arguments.get("checkpoint")
     if not network and start:
-        network = checkpoint.read(Path(start))[0]["network"]
+        network = checkpoint.read_entry(Path(start))["network"]
     while network and (network.get("init_args") or {}).get("network"):
         network = network["init_args"]["network"]
     return network
@@ -215,10 +216,10 @@ def of_checkpoint(args: list[str], command: str) -> list[str]:
         return args
     run_dir = given_options(args).get("--run_dir")
     path = find_checkpoint(asked, Path(run_dir) if run_dir and command == "fit" else None)
-    built = checkpoint.read(path)[0]["network"]["class_path"]
+    built = checkpoint.read_entry(path)["network"]["class_path"]
     if built.endswith(".SegmentClassifier"):
         return [*args, "--model.checkpoint=null", "--model.scratch=null", f"--model.run={path}"]
-    if "context" not in checkpoint.read(path)[0]["network"]["init_args"]:
+    if "context" not in checkpoint.read_entry(path)["network"]["init_args"]:
         return [*args, "--model.checkpoint=null"]
     return args
 

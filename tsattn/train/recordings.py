@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tsattn import files
-from tsattn.contracts import SegmentNetwork
+from tsattn.contracts import NOTICE, SegmentNetwork
 from tsattn.layers.classifier import SegmentClassifier
 from tsattn.tasks.detect import DetectTask
 from tsattn.tasks.pretrain import PretrainTask
@@ -33,8 +33,8 @@ def write_scores(cli: TrainCLI, split: Literal["val", "test"], path: Path | None
     assert spec is not None
     report: dict[str, Any] = {"split": split, "network": task.network.recipe, "signal": spec.to_dict()}
     if isinstance(task, DetectTask):
-        report["scores"] = task.report() if split == "test" else spec.fitted
-        told = str(task.scores) if split == "test" else json.dumps(spec.fitted, indent=1)
+        report["scores"] = task.report()
+        told = str(task.scores)
     else:
         report["scores"] = task.report()
         told = "\n".join(f"{name:16}{value:>10.4f}" for name, value in task.report().items())
@@ -47,6 +47,6 @@ def write_scores(cli: TrainCLI, split: Literal["val", "test"], path: Path | None
         files.write_atomically(path, lambda file: file.write(text.encode()))
     print(f"\n{split} split\n{told}")
     if isinstance(task, DetectTask):
-        print("Research software: nothing here may guide the care of a patient.")
+        print(NOTICE)
     if path is not None:
         print(f"written to {path}")

@@ -41,11 +41,7 @@ def fit(args: list[str]) -> None:
                 f"{cli.resume} has {done} epochs behind it, expected fewer than --trainer.max_epochs "
                 f"{cli.trainer.max_epochs}: raise that."
             )
-    for part in ("val", *(["test"] if cli.config.test else [])):
-        if not cli.datamodule.window_counts[part]:
-            option = "" if part == "val" else ", or leave the test out by --test false"
-            what = "rows by --data.split" if isinstance(cli.model, ForecastTask) else "recordings by --data.splits"
-            raise ValueError(f"There are no {part} windows: give that part {what}{option}.")
+    check_windows(cli, ["val", *(["test"] if cli.config.test else [])])
     cli.run_dir.mkdir(parents=True, exist_ok=True)
     first = cli.trainer.is_global_zero
     if first:
@@ -90,14 +86,26 @@ def fit(args: list[str]) -> None:
     scores_of(cli).write_scores(cli, "test", cli.run_dir / "metrics.json", about)
 
 
+def check_windows(cli: TrainCLI, parts: list[str]) -> None:
+    """Raise ValueError if a part that is to be scored has no window."""
+    for part in parts:
+        if not cli.datamodule.window_counts[part]:
+            option = ", or leave the test out by --test false" if part == "test" and cli.command == "fit" else ""
+            what = "rows by --data.split" if isinstance(cli.model, ForecastTask) else "recordings by --data.splits"
+            raise ValueError(f"There are no {part} windows: give that part {what}{option}.")
+
+
 def evaluate(command: str, args: list[str]) -> None:
     """Run `tsattn test` or `tsattn validate`; without `-c`, the configuration beside the checkpoint is taken."""
     quiet()
     cli = TrainCLI(command, of_checkpoint(with_config_of_checkpoint(args, command), command))
     path = find_checkpoint(cli.config.ckpt_path) if cli.config.ckpt_path is not None else None
     if path is None and cli.config.model.init_args.get("weights") is None:
-        raise ValueError(f"tsattn {command} needs --ckpt_path (a trained run) or --model.weights (imported weights).")
+        of_tables = " or --model.weights (imported weights)" if isinstance(cli.model, ForecastTask) else ""
+        raise ValueError(f"tsattn {command} needs --ckpt_path (a trained run){of_tables}.")
     split: Literal["val", "test"] = "val" if command == "validate" else "test"
+    if not isinstance(cli.model, ForecastTask):
+        check_windows(cli, [split])
     if path is not None:
         cli.model.spec = cli.model.load_weights(path)
     run = cli.trainer.validate if command == "validate" else cli.trainer.test

@@ -121,10 +121,14 @@ def differences(contract: dict[str, Any], there: dict[str, Any]) -> list[str]:
     return [
         f"{name} is {_told(there.get(name))} in the recordings and {_told(contract.get(name))} in the contract"
         for name in CONTRACT
-        if there.get(name) != contract.get(name)
+        if _plain(there.get(name)) != _plain(contract.get(name))
         and not (name == "quality" and contract.get("notch") is None and there.get("notch") is None)
     ]
 
 
 def _told(value: Any) -> str:
     return " to ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
