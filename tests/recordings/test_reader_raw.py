@@ -86,8 +86,9 @@ def test_a_source_of_mne_reads_the_same_in_another_process(tmp_path, method):
         assert pool.apply(read_there, (recording.source,)) == expected
 
 
-def test_events_of_a_cropped_fif_count_from_its_first_sample(tmp_path):
-    whole = make_raw().set_meas_date(1e9)
+@pytest.mark.parametrize("date", [1e9, None])
+def test_events_of_a_cropped_fif_count_from_its_first_sample(tmp_path, date):
+    whole = make_raw().set_meas_date(date)
     whole.set_annotations(mne.Annotations([6.0], [2.0], ["seizure"], orig_time=whole.info["meas_date"]))
     whole.crop(4.0, None).save(tmp_path / "a_raw.fif", verbose="ERROR")
     recording = one(tmp_path / "a_raw.fif")

@@ -116,23 +116,20 @@ class Detector(ModelHubMixin):
         folder = snapshot_download(model_id, allow_patterns=["config.json", "model.safetensors"], **wanted)
         return cls.from_pretrained(folder)
 
-    def _save_pretrained(self, save_directory: Path) -> None:
-        checkpoint.export(save_directory, self.network, self.spec, self.about, overwrite=True)
-
     def save_pretrained(self, folder: str | Path, *, overwrite: bool = False, **hub: Any) -> None:  # type: ignore[override]
-        """Write `config.json`, `model.safetensors` and, if there is none, a README.md for the hub.
+        """Write `config.json`, `model.safetensors` and, if there is none, a README.md for the hub; each whole, or not.
 
         Args:
             folder: Made if it is not there.
             overwrite: Write over files that are there.
-            hub: Of `huggingface_hub.ModelHubMixin.save_pretrained`.
+            hub: What `push_to_hub` passes on, which is not needed.
 
         Raises:
             FileExistsError: If one of the files is there and `overwrite` is False.
         """
-        for name in ("config.json", "model.safetensors"):
-            files.refuse_existing(Path(folder) / name, overwrite)
-        super().save_pretrained(folder, **hub)
+        checkpoint.export(folder, self.network, self.spec, self.about, overwrite=overwrite)
+        if not (Path(folder) / "README.md").exists():
+            self.generate_model_card().save(Path(folder) / "README.md")
 
     def with_adapter(self, folder: str | Path) -> "Detector":
         """Return a detector with adapters added in, and with their post-processing; this one is used up.

@@ -1,4 +1,4 @@
-"""Instance normalisation of a series, and its inverse.
+"""Instance normalisation of a series, and its inverse; root-mean-square normalisation of a token.
 
 Ours. The "non-stationary" normalisation of the forecasters (Liu et al., 2022, arXiv:2205.14415) with one addition:
 missing values count neither in the mean nor in the deviation, and become 0 (the mean) afterwards.
@@ -7,8 +7,9 @@ missing values count neither in the mean nor in the deviation, and become 0 (the
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 EPSILON = 1e-5  # added to the variance: a constant series has a deviation of 0.00316
 
@@ -62,3 +63,12 @@ def unchanged(past: Float[Tensor, "batch variate time"]) -> Normalised:
     return Normalised(
         past, past.new_zeros(1, 1, 1).expand(*past.shape[:2], 1), past.new_ones(1, 1, 1).expand(*past.shape[:2], 1)
     )
+
+
+class RMSNorm(nn.RMSNorm):
+    """`torch.nn.RMSNorm` with its weight in the type of what comes in, for which torch has a fused form."""
+
+    def forward(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
+        """Divide each token by its root mean square, and scale it."""
+        weight = None if self.weight is None else self.weight.to(x.dtype)
+        return F.rms_norm(x, tuple(self.normalized_shape), weight, self.eps)

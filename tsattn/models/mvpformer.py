@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from tsattn.contracts import SegmentNetwork
 from tsattn.layers.convert import Conversion, Foreign
 from tsattn.layers.mvpa import Index, MVPAttention, take_attention
+from tsattn.layers.norm import RMSNorm
 from tsattn.layers.wavelet import WaveletEncoder, coefficient_count
 
 HEADS = {(768, 256): (12, 4), (2048, 1024): (16, 8)}  # of S and M, by d_model and numbers of all key/value heads
@@ -93,7 +94,7 @@ class MVPFormer(SegmentNetwork):
         self.layers = nn.ModuleList(
             _Block(d_model, heads, kv_heads, d_ff, window, index, dropout, residual_dropout) for _ in range(layers)
         )
-        self.norm = nn.RMSNorm(d_model, eps=1e-5)
+        self.norm = RMSNorm(d_model, eps=1e-5)
         self.head = nn.Linear(d_model, d_model, bias=False) if generative else None
 
     def encode(self, signal: Float[Tensor, "*batch time"]) -> Float[Tensor, "*batch d_model"]:
@@ -390,7 +391,7 @@ class _Block(nn.Module):
         residual_dropout: float,
     ) -> None:
         super().__init__()
-        self.norm = nn.RMSNorm(d_model, eps=1e-5)
+        self.norm = RMSNorm(d_model, eps=1e-5)
         self.attention = MVPAttention(
             d_model,
             heads,

@@ -129,7 +129,7 @@ def read(path: Path, reading: Reading) -> list[Recording]:
         notes += (Note("warning", f"The file's time stamps drift by {drift:.3g} s from the count of samples."),)
     channels, scales, told = _channels(raw, path, reading)
     notes += told
-    onset = raw.annotations.onset - (raw.first_time if raw.annotations.orig_time is not None else 0.0)
+    onset = raw.annotations.onset - raw.first_time  # mne counts from before what was cropped away, dated or not
     skips = [text.casefold() == "bad_acq_skip" for text in raw.annotations.description]
     blanks = tuple(
         (float(a), float(a + b)) for a, b, skip in zip(onset, raw.annotations.duration, skips, strict=True) if skip
