@@ -173,7 +173,7 @@ def plain(message: str) -> str:
     jsonargparse wraps what went wrong into the alternatives it tried and prints the whole configuration.
     """
     noise = r"(Does not validate|Subtypes:|Errors:|Expected a <class 'NoneType'>|Given value)"
-    message = re.sub(r"Call to compute_fn of link '[^']*' with args \(.*?\) failed: ", "", message, flags=re.DOTALL)
+    message = re.sub(r"Call to compute_fn of link .*? with args \(.*?\) failed: ", "", message, flags=re.DOTALL)
     message = re.sub(r"Expected a typing\.Literal\[(.*?)\]", r"Expected one of \1", message)
     lines = [line.strip().removeprefix("- ") for line in message.splitlines()]
     where = re.findall(r"Problem with given class_path '(?:\w+\.)*(\w+)'", message)

@@ -5,7 +5,7 @@ import html
 import io
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -126,6 +126,19 @@ def test_the_page_needs_no_network_and_runs_nothing(tmp_path: Path):
     assert "default-src 'none'" in page
 
 
+def test_channels_that_were_all_read_alike_are_not_named(tmp_path: Path):
+    found = detection()
+    one = explanation(found.recording.names, 42.0)
+    alike = replace(one, mass=torch.full_like(one.mass, 1 / one.mass[0].numel()))
+    assert "none stands out" in told(written(tmp_path, found, explanations=[alike]))
+
+
+def test_a_patient_whom_the_detector_knows_is_said_beside_the_notice(tmp_path: Path):
+    found = detection()
+    found.provenance["subject_seen"] = "The detector was trained on sub-01."
+    assert told(written(tmp_path, found)).count("patient. The detector was trained on sub-01.") == 2
+
+
 def test_what_looks_like_html_is_shown_as_text(tmp_path: Path):
     evil = "<script>alert(1)</script>"
     found = detection(names=[evil, '"><img src=x>', "$\\frac{", "A4"])
@@ -237,7 +250,7 @@ def test_an_event_takes_the_surest_explanation_whose_last_segment_lies_in_it(tmp
         explanation(["A1", "A2"], 89.0, 0.99),  # between the events
     ]
     read = told(written(tmp_path, found, explanations=told_of))
-    assert "0.90 A4 (40%), A3 (30%), A2 (20%)" in read
+    assert "0.90 A4 (40%), A3 (30%)" in read
     assert "0.70 not explained" in read
     assert "the window 0:00:34 to 0:00:44 read" in read
 

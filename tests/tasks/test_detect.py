@@ -485,3 +485,8 @@ def test_the_shipped_clipping_works_in_mixed_precision(precision: str):
     )  # fmt: skip
     made.fit(task, datamodule=module())
     assert made.global_step == 1
+
+
+def test_adapting_to_one_person_is_refused_for_several(detector: Path):
+    with pytest.raises(ValueError, match="adapt='subject' is for one person, training has 2"):
+        fit(*RECORDINGS, task=DetectTask(detector, adapt="subject"))

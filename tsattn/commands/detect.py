@@ -117,6 +117,10 @@ def detect(
         for file in out.parent.glob(f"{partial.name}*"):
             file.unlink(missing_ok=True)
         print(told(found))
+        if found.provenance["subject_seen"]:
+            print(found.provenance["subject_seen"])
+        if detector.spec.postprocessing is None and threshold is None:
+            print("No post-processing was ever fitted: each 5 s at 0.5 counts. Fine-tune it, or choose a --threshold.")
         if scores is not None and expert is not None:
             metrics = scores.metrics
             found_of_them = f"sensitivity {metrics['sensitivity']:.3f}, " if len(expert) else ""

@@ -8,7 +8,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from tsattn.layers.classifier import SegmentClassifier
 from tsattn.layers.lora import load_adapters, norms
 from tsattn.recordings.preparation.preset import Preset, differences
 from tsattn.recordings.preparation.view import prepared_view
+from tsattn.recordings.readers import Reading
 from tsattn.recordings.recording import Recording, from_array
 from tsattn.recordings.windows.channel_choice import choose_channels, describe_choice
 from tsattn.recordings.windows.places import Windowing, read_window
@@ -227,7 +228,7 @@ class Detector(ModelHubMixin):
                 "time": ("time", grid.begin, {"units": "s", "long_name": "begin of the window"}),
                 "spoken_of": ("time", grid.begin + offset, {"units": "s", "long_name": "from the recording's start"}),
             },
-            attrs={**where, "threshold": setting.threshold, "recording": item.id},
+            attrs={**where, "threshold": setting.threshold, "smoothing": setting.smoothing, "recording": item.id},
             name="seizure_probability",
         )
         events = setting(probability, duration=item.duration, **where)
@@ -238,6 +239,7 @@ class Detector(ModelHubMixin):
             "detector": self.about,
             "geometry": {"segments": grid.segments, "segment_seconds": grid.segment_seconds, "stride": grid.stride},
             "gaps": self.spec.gaps,
+            "subject_seen": self.seen(item.subject),
             "postprocessing": setting.to_dict(),
             "postprocessing_fitted_on": list(self.spec.validated_on) if postprocessing is None else "given by hand",
             "fitted": self.spec.fitted if postprocessing is None else None,
@@ -246,6 +248,13 @@ class Detector(ModelHubMixin):
             "versions": {"tsattn": tsattn.__version__, "torch": str(torch.__version__)},
         }
         return Detection(events, probability, item, provenance, tuple(map(tuple, readings)))
+
+    def seen(self, subject: str) -> str:
+        """Return a sentence on what the detector has seen of a subject; "" if nothing."""
+        for how, those in (("trained", self.spec.trained_on), ("validated", self.spec.validated_on)):
+            if subject in those:
+                return f"The detector was {how} on {subject}: what it finds here says nothing of other people."
+        return ""
 
     def prepared(self, recording: Recording) -> tuple[Recording, dict[str, Any]]:
         """Return a recording prepared as the contract says, without bad channels, and what was done.
@@ -370,12 +379,26 @@ class Detector(ModelHubMixin):
 
 def as_recording(recording: Any, **reading: Any) -> Recording:
     """Return a `Recording` of whatever holds one."""
+    if isinstance(recording, str | Path):
+        known = {field.name for field in fields(Reading)}
+        if unknown := sorted(set(reading) - known):
+            raise ValueError(
+                f"There is no option {unknown[0]!r} of reading, expected some of {', '.join(sorted(known))}."
+            )
+        return Recording.open(recording, **reading)
+    if reading:
+        raise ValueError(
+            f"{', '.join(reading)} is for files. A labelled array says its rate and unit in attrs['sfreq'] and "
+            "attrs['unit'], with the dimensions channel and time."
+        )
     if isinstance(recording, Recording):
         return recording
     if isinstance(recording, xr.DataArray):
+        if set(recording.dims) != {"channel", "time"}:
+            raise ValueError(
+                f"The array has the dimensions {', '.join(map(str, recording.dims))}, expected channel, time."
+            )
         return from_array(recording)
-    if isinstance(recording, str | Path):
-        return Recording.open(recording, **reading)
     if hasattr(recording, "get_data") and hasattr(recording, "info"):
         from tsattn.recordings.from_mne import from_mne
 

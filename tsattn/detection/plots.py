@@ -79,7 +79,8 @@ def plot_probability(
     axes.fill_between(x, bottom, top, color=GOOD, alpha=0.35, linewidth=0, zorder=3)
     (legend["probability"],) = axes.plot(x, top, color=GOOD, linewidth=0.9, zorder=4)
     threshold = float(probability.attrs["threshold"])
-    legend[f"threshold {threshold:.3g}"] = axes.axhline(
+    smoothing = float(probability.attrs.get("smoothing", 0.0))
+    legend[f"threshold {threshold:.3g}" + (f" (of the mean over {smoothing:g} s)" if smoothing else "")] = axes.axhline(
         threshold, color="#b3261e", linewidth=0.9, linestyle=(0, (5, 3))
     )
     if len(events) <= NUMBERED:

@@ -37,6 +37,7 @@ TOLD = 3  # channels in the table of events
 DPI = 150
 COLOURS = 255  # of a picture, chosen so that rare ones stay as they are
 ATTRIBUTES = ("hop", "span", "offset", "threshold")
+STANDS_OUT = 1.15  # times the share that each channel had if all were read alike
 METRIC_NAMES = {  # name and unit, by the words of `tsattn.events.score`
     "sensitivity": "Sensitivity, events",
     "precision": "Precision, events",
@@ -173,6 +174,8 @@ def _contents(
             (str(name), list(_flat("", value, recording.files))) for name, value in detection.provenance.items()
         ],
         "threshold": f"{float(probability.attrs['threshold']):.3g}",
+        "smoothing": f"{float(probability.attrs.get('smoothing', 0.0)):.3g}",
+        "seen": detection.provenance.get("subject_seen", ""),
         "span": f"{float(probability.attrs['span']):g}",
         "reads": f"{float(probability.attrs['offset']) + float(probability.attrs['span']):g}",
         "occluded": any(one is not None and one.occlusion is not None for one in explained),
@@ -213,8 +216,9 @@ def _row(
 ) -> dict[str, Any]:
     channels = "" if event["channels"] == "all" else event["channels"].replace(",", ", ")
     if explanation is not None:
-        top = list(explanation.by_channel.items())[:TOLD]
-        channels = ", ".join(f"{name} ({share:.0%})" for name, share in top)
+        alike = STANDS_OUT / len(explanation.channels)
+        top = [(name, share) for name, share in explanation.by_channel.items() if share >= alike][:TOLD]
+        channels = ", ".join(f"{name} ({share:.0%})" for name, share in top) or "none stands out"
     met = [] if expert is None else _touched(event["onset"], event["duration"], expert)
     return {
         "number": i + 1,
@@ -415,7 +419,7 @@ details td:first-child { width: 34%; color: var(--quiet); }
 <h1>Detected seizures in {{ id }}</h1>
 <p>{% if subject != id %}Subject {{ subject }}. {% endif %}All times are counted from the start of the recording.</p>
 </header>
-<p class="notice" role="note">{{ notice }}</p>
+<p class="notice" role="note">{{ notice }}{% if seen %} {{ seen }}{% endif %}</p>
 
 <section aria-label="Summary">
 <dl class="summary">
@@ -429,8 +433,9 @@ details td:first-child { width: 34%; color: var(--quiet); }
 <h2>Seizure probability</h2>
 <figure>
 <img src="{{ trace }}" alt="Seizure probability over the whole recording, with the threshold and the detected seizures">
-<figcaption>Each value speaks of {{ span }} s; the threshold is {{ threshold }}. Numbers are those of the table
-below.</figcaption>
+<figcaption>Each value speaks of {{ span }} s; the threshold is {{ threshold }}
+{%- if smoothing != "0" %}, of the mean over {{ smoothing }} s, which is not drawn{% endif %}. Numbers are those of the
+table below.</figcaption>
 </figure>
 </section>
 
@@ -571,7 +576,7 @@ scores have tolerances of their own{% endif %}.</dd>
 </details>
 
 <footer>
-<p class="notice" role="note">{{ notice }}</p>
+<p class="notice" role="note">{{ notice }}{% if seen %} {{ seen }}{% endif %}</p>
 <p class="quiet">Written by tsattn {{ version }}.</p>
 </footer>
 </main>

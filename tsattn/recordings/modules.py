@@ -215,6 +215,11 @@ class RecordingDataModule(lightning.LightningDataModule):
     def _audit(self, recordings: list[Recording]) -> Splits:
         if self.splits in get_args(By):
             return split(recordings, by=self.splits, seed=self.seed, embargo_seconds=self.windowing.window_seconds)  # type: ignore[arg-type]
+        if self.splits is not None and not isinstance(self.splits, Splits) and not Path(self.splits).exists():
+            raise FileNotFoundError(
+                f"There is no split at {self.splits}, expected a file of `tsattn recordings split`, or one of "
+                f"{', '.join(get_args(By))}."
+            )
         if self.splits is None:
             return Splits(tuple(Span(item.id, 0.0, item.duration, "test") for item in recordings))
         splits = self.splits if isinstance(self.splits, Splits) else Splits.load(self.splits)

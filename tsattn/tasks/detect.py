@@ -151,6 +151,9 @@ class DetectTask(RecordingTask):
                 f"label is {self.data.labelling.rule!r}, expected last_segment: a probability speaks of the window's "
                 "last segment."
             )
+        people = subjects(self.data, "train")
+        if stage == "fit" and self.adapt == "subject" and len(people) > 1:
+            raise ValueError(f"adapt='subject' is for one person, training has {len(people)}: prepare theirs alone.")
         self._check_subjects("val" if stage in ("fit", "validate") else "test")
         if stage == "fit":
             self._check_labels(self.data)

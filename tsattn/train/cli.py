@@ -118,7 +118,8 @@ class TrainCLI(LightningCLI):
         self.run_dir = run_dir or self._new_run()
         if not first_process():
             return
-        if self.resume is None and self.run_dir.exists() and any(self.run_dir.iterdir()):
+        begun = self.run_dir.exists() and any(file.name != "config.yaml" for file in self.run_dir.iterdir())
+        if self.resume is None and begun:  # a configuration alone is what a refused or interrupted start leaves
             if not self.config.overwrite:
                 raise FileExistsError(
                     f"{self.run_dir} holds a run already. Choose another --run_dir, continue it with --ckpt_path last, "

@@ -69,7 +69,7 @@ def find_checkpoint(asked: str, run_dir: Path | None = None) -> Path:
 def given_options(args: list[str]) -> dict[str, str]:
     """Return the options of a command line by name; of one that stands twice, the last."""
     given: dict[str, str] = {}
-    for argument, follower in zip(args, [*args[1:], ""], strict=True):
+    for argument, follower in zip(args, [*args[1:], ""][: len(args)], strict=True):
         name, equals, value = argument.partition("=")
         given[name] = value if equals else follower
     return given

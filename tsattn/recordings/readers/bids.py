@@ -56,7 +56,7 @@ def read(path: Path, reading: Reading) -> tuple[list[Recording], list[Left]]:
     Raises:
         ValueError: If `path` is one signal that cannot be read, or no signal can.
     """
-    if path.is_file() or path.is_symlink():
+    if path.is_file() or (path.is_symlink() and not path.is_dir()):
         return [_read([path], _root(path), reading)], []
     recordings, left = [], []
     groups: dict[tuple[str, str], list[Path]] = {}
