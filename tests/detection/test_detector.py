@@ -69,7 +69,7 @@ def test_events_and_probabilities_come_out_labelled():
     assert events is found.events
     assert probability.dims == ("time",)
     assert probability["time"].values.tolist() == [float(t) for t in range(117)]
-    told = {"span": 1.0, "offset": 3.0, "hop": 1.0, "threshold": 0.55, "recording": "array"}
+    told = {"span": 1.0, "offset": 3.0, "hop": 1.0, "threshold": 0.55, "smoothing": 2.0, "recording": "array"}
     assert probability.attrs == told
     assert np.flatnonzero(np.isnan(probability)).tolist() == list(range(27, 41))
     expected = FITTED(probability, span=1.0, offset=3.0, duration=120.0)
