@@ -249,6 +249,8 @@ def moment(found: "Detection", onset: float, duration: float) -> float:
 
 def told(found: "Detection") -> str:
     """Return the lines that the command prints."""
+    from tsattn.detection.plots import clock
+
     events, item = found.events, found.recording
     unknown = float(found.probability.isnull().mean())
     lines = [f"{item.id}: {len(events)} events in {item.duration / 3600:.2f} h"]
@@ -259,9 +261,3 @@ def told(found: "Detection") -> str:
     if len(events) > 20:
         lines.append(f"  ... and {len(events) - 20} more")
     return "\n".join(lines)
-
-
-def clock(seconds: float) -> str:
-    """Return seconds as hours, minutes and seconds."""
-    whole = round(seconds)
-    return f"{whole // 3600:d}:{whole // 60 % 60:02d}:{whole % 60:02d}"

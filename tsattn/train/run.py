@@ -46,9 +46,7 @@ def fit(args: list[str]) -> None:
     first = cli.trainer.is_global_zero
     if first:
         print(scores_of(cli).describe(cli))
-    if not first:
-        pass
-    elif cli.resume is None or not (cli.run_dir / "config.yaml").exists():
+    if first and (cli.resume is None or not (cli.run_dir / "config.yaml").exists()):
         config = cli.config.clone()
         config.run_dir, config.ckpt_path, config.overwrite = None, None, False  # of this call, not of the run
         config.trainer.limit_val_batches = config.trainer.limit_test_batches = None
