@@ -130,9 +130,6 @@ class WaveletEncoder(nn.Module):
         return 0.5 * (power + NOISE).log() - USUAL
 
     def _coefficients(self, signal: Float[Tensor, "row time"]) -> Float[Tensor, "row coefficient"]:
-        taps = signal.new_tensor([LOW[::-1], HIGH[::-1]]).T
-        details = []
-        for _ in range(self.fine):
-            signal, detail = halve(signal, taps)
-            details.append(detail)
-        return torch.cat([signal @ self.coarse_bits.view(torch.float32), *reversed(details)], -1)
+        coarse = self.coarse_bits.view(torch.float32)
+        rest, fine = wavelet_transform(signal, self.fine).tensor_split([len(coarse)], -1)
+        return torch.cat([rest @ coarse, fine], -1)
