@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 
 from tsattn.contracts import RecordingBatch, SignalSpec
-from tsattn.recordings.preparation.preset import CONTRACT
+from tsattn.recordings.preparation.preset import differences
 from tsattn.recordings.recording import Recording
 from tsattn.recordings.splits.leaks import audit, same_signal, twins_in_report
 from tsattn.recordings.splits.split import By, as_recordings, split
@@ -266,7 +266,7 @@ class RecordingDataModule(lightning.LightningDataModule):
         """
         found = [item.about.get("provenance", {}).get("preset", {}) for item in self.recordings]
         for item, one in zip(self.recordings, found, strict=True):
-            if any(one.get(name) != found[0].get(name) for name in CONTRACT):
+            if differences(found[0], one) or differences(one, found[0]):
                 raise ValueError(
                     f"{item.id} was prepared in another way than {self.recordings[0].id}: prepare them in one store."
                 )
