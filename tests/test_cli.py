@@ -136,7 +136,7 @@ def test_a_forecast_is_labelled_and_never_overwrites(tmp_path: Path, run: Path, 
     done = tsattn(*arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     forecast, own = pd.read_csv(tmp_path / "f.csv"), pd.read_csv(table)
-    assert list(forecast.columns) == ["timestamp", "target_name", "predictions"]
+    assert list(forecast.columns) == ["item_id", "timestamp", "target_name", "predictions"]
     assert list(forecast["target_name"].unique()) == list(own.columns[1:])
     assert len(forecast) == 4 * 12
     last = pd.Timestamp(own.iloc[-1, 0])

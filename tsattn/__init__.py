@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tsattn.detection.detector import Detector
     from tsattn.events.score import score_events
-    from tsattn.predict import Forecaster
+    from tsattn.forecasting.forecaster import Forecaster
     from tsattn.recordings.modules import RecordingDataModule
     from tsattn.recordings.preparation.prepare import prepare
     from tsattn.recordings.recording import Recording
@@ -20,7 +20,7 @@ __all__ = ["Detector", "Forecaster", "Recording", "RecordingDataModule", "__vers
 
 WHERE = {
     "Detector": "tsattn.detection.detector",
-    "Forecaster": "tsattn.predict",
+    "Forecaster": "tsattn.forecasting.forecaster",
     "Recording": "tsattn.recordings.recording",
     "RecordingDataModule": "tsattn.recordings.modules",
     "prepare": "tsattn.recordings.preparation.prepare",

@@ -14,13 +14,15 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor, nn
 
 Fill = Literal["none", "forward", "linear"]
+Role = Literal["known", "past", "static"]
 NOTICE = "Research software. Not a medical device; nothing here may guide the care of a patient."
 
 
 class Batch(NamedTuple):
     """One batch of windows. The targets are the first variates of `past`, in the same order.
 
-    `total` is context + horizon. Values are standardised; a missing value is NaN.
+    `total` is context + horizon. Values are standardised; a missing value is NaN. The rows of `known` are those of
+    `TableSpec.known_rows`.
     """
 
     past: Float[Tensor, "batch variate context"]
@@ -99,6 +101,15 @@ class ForecastNetwork(Network):
         variates: Number of series in `past` that the weights are made for; None if any number will do.
         targets: Number of targets that are forecast; None if every series of `past` is.
         reads_missing: Whether `observed` may hold False. If not, `why_no_missing` says why in one clause.
+        reads_covariates: Whether the forecast of a target depends on other series of `past`.
+        reads_known: Whether it depends on the context of `known`.
+        future_covariates: None: the horizon of `known` is not read. Else all of `known` is, NaN where missing, and so
+            many of its first rows have a level and a spread of their own, which are taken out over their context.
+        takes_future: Whether the class has an argument `future_covariates`.
+        levels: Quantile levels along the last axis of a forecast; None if a forecast is a point and has no such axis.
+        outputs: Numbers that a network forecasts per step for a wrapper in `tsattn.layers.probabilistic`; 1: no axis.
+        last: Names of the modules that turn features into a forecast.
+        patching: Steps of a patch, steps from one to the next, and number of patches; None if there are none.
     """
 
     context: int
@@ -107,6 +118,14 @@ class ForecastNetwork(Network):
     targets: int | None = None
     reads_missing: bool = True
     why_no_missing: str = ""
+    reads_covariates: bool = True
+    reads_known: bool = True
+    future_covariates: int | None = None
+    takes_future: ClassVar[bool] = False
+    levels: tuple[float, ...] | None = None
+    outputs: int = 1
+    last: tuple[str, ...] = ()
+    patching: tuple[int, int, int] | None = None
 
     def __init__(self, context: int, horizon: int) -> None:
         super().__init__()
@@ -121,12 +140,13 @@ class ForecastNetwork(Network):
         past: Float[Tensor, "batch variate context"],
         known: Float[Tensor, "batch known total"] | None = None,
         observed: Bool[Tensor, "batch variate context"] | None = None,
-    ) -> Float[Tensor, "batch target horizon"]:
+    ) -> Float[Tensor, "batch target horizon *output"]:
         """Forecast the targets, in the scale of `past`.
 
         Args:
             past: The context of every variate, targets first, then past-only covariates.
-            known: What is known over context and horizon (calendar marks); networks without a use for it ignore it.
+            known: What is known over context and horizon (covariates, calendar marks); networks without a use for it
+                ignore it.
             observed: False where a value of `past` is missing; what stands there is not read. None: all observed.
         """
         raise NotImplementedError
@@ -151,8 +171,21 @@ class ForecastNetwork(Network):
         known: Float[Tensor, "batch known total"] | None = None,
         observed: Bool[Tensor, "batch variate context"] | None = None,
     ) -> dict[str, Tensor]:
-        """Return every softmax of one forward pass by name (`layer 0`, ...); the last two axes are query and key."""
+        """Return every softmax of one forward pass by name (`layer 0`, ...); the last two axes are query and key.
+
+        A name without "layer <number>" is the kind of a map; `attention_axes` says what its axes are.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no attention maps.")
+
+    @property
+    def attention_axes(self) -> dict[str, tuple[str, ...]]:
+        """Return the axes after `batch` for each kind of `attention_maps`, the first kind the most telling one.
+
+        An axis is "head", "variate" (targets, past-only covariates; as query or key also rows of `known` after them),
+        "target", "exogenous" (series and rows of `known` that targets read), "patch", "token" (a target's patches, then
+        its global token) or "cell" (patch-major: patch 0 of every channel, patch 1, ...).
+        """
+        return {}
 
 
 class SegmentNetwork(Network):
@@ -265,11 +298,45 @@ class SegmentNetwork(Network):
 
 
 @dataclass(frozen=True)
+class Covariate:
+    """A column behind one row, or one row per category, of `Batch.known`.
+
+    Attributes:
+        name: Of the column.
+        role: "known": its horizon is known, too; "past": it ends with the context; "static": it is constant in an item.
+        categories: Its values, in order; None if it holds numbers.
+        mean: Of the numbers, over the training rows.
+        scale: Their standard deviation.
+    """
+
+    name: str
+    role: Role
+    categories: tuple[str, ...] | None = None
+    mean: float = 0.0
+    scale: float = 1.0
+
+    @property
+    def rows(self) -> int:
+        """Rows of `Batch.known` that it fills."""
+        return 1 if self.categories is None else len(self.categories)
+
+    @property
+    def heights(self) -> tuple[float, ...]:
+        """What the row of each category holds where the column has it: numbers from -1 to 1, none of them alike.
+
+        Rows of 0 and 1 would be a set without names to a network that treats all rows alike (an iTransformer, TimeXer's
+        exogenous series): it could not tell one category from another.
+        """
+        count = len(self.categories or ())
+        return tuple(2 * (i + (2 * i >= count - 1)) / count - 1 for i in range(count))
+
+
+@dataclass(frozen=True)
 class TableSpec:
     """What a forecaster must know of the table it was trained on, in plain data; travels in its checkpoint.
 
     Attributes:
-        variates: Column names in the order of `Batch.past`: targets first, then past-only covariates.
+        variates: Column names in the order of `Batch.past`: targets first, then past-only covariates of numbers.
         targets: How many of them are targets.
         mean: Of each variate over the observed rows of the training split.
         scale: Standard deviation (ddof 0) of the same; 1 for a constant column.
@@ -277,6 +344,10 @@ class TableSpec:
         marks: Names of the calendar features in `Batch.known`, in order; empty if none are used.
         season: Steps of one season, for the seasonal-naive score.
         fill: How missing values are filled before the network sees them ("none": they are masked).
+        covariates: What stands in `Batch.known` before the marks: numbers known ahead come first.
+        units: Of each variate ("" if it has none); empty if no variate has one.
+        columns: Names of the table's columns of items and of times.
+        zone: Time zone of the clock, "" if it has none; None if that is not known.
     """
 
     variates: tuple[str, ...]
@@ -287,6 +358,10 @@ class TableSpec:
     marks: tuple[str, ...] = ()
     season: int = 1
     fill: Fill = "none"
+    covariates: tuple[Covariate, ...] = ()
+    units: tuple[str, ...] = ()
+    columns: tuple[str, str] = ("item_id", "timestamp")
+    zone: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists, numbers and strings; `TableSpec.from_dict` reads them back."""
@@ -296,7 +371,41 @@ class TableSpec:
     def from_dict(cls, plain: dict[str, Any]) -> "TableSpec":
         """Read what `to_dict` wrote."""
         arguments: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in plain.items()}
+        columns: list[dict[str, Any]] = list(arguments.get("covariates", ()))
+        plain_columns = [{k: tuple(v) if isinstance(v, list) else v for k, v in column.items()} for column in columns]
+        arguments["covariates"] = tuple(Covariate(**column) for column in plain_columns)  # type: ignore[arg-type]
         return cls(**arguments)
+
+    @property
+    def future_covariates(self) -> int:
+        """How many covariates hold numbers that are known ahead: the first rows of `Batch.known`."""
+        return sum(c.role == "known" and c.categories is None for c in self.covariates)
+
+    @property
+    def known_names(self) -> tuple[str, ...]:
+        """Names of the covariates that are known ahead."""
+        return tuple(c.name for c in self.covariates if c.role == "known")
+
+    @property
+    def columns_read(self) -> tuple[str, ...]:
+        """Names of all columns that a forecast needs."""
+        return (*self.variates, *(c.name for c in self.covariates))
+
+    @property
+    def known_rows(self) -> tuple[str, ...]:
+        """Names of the rows of `Batch.known`, in order; a category's is "column = value"."""
+        rows: list[str] = []
+        for c in self.covariates:
+            rows += [c.name] if c.categories is None else [f"{c.name} = {value}" for value in c.categories]
+        return (*rows, *self.marks)
+
+    @property
+    def known_statistics(self) -> tuple[tuple[float, float], ...]:
+        """Mean and scale that bring each of the `known_rows` from the table's units (a category: 1 or 0) to a batch's."""
+        rows: list[tuple[float, float]] = []
+        for c in self.covariates:
+            rows += [(c.mean, c.scale)] if c.categories is None else [(0.0, 1 / height) for height in c.heights]
+        return (*rows, *((0.0, 1.0) for _ in self.marks))
 
     @property
     def target_names(self) -> tuple[str, ...]:
@@ -313,15 +422,20 @@ class TableSpec:
             raise ValueError(
                 f"The table has {values.shape[-2]} variates, expected {len(self.mean)}: {', '.join(self.variates)}."
             )
+        if values.numel() < 1_000_000:  # one step costs less than one per variate
+            mean = torch.tensor(self.mean, dtype=torch.float64, device=values.device)[:, None]
+            scale = torch.tensor(self.scale, dtype=torch.float64, device=values.device)[:, None]
+            return ((values - mean) / scale).float()
         scaled = torch.empty(values.shape, dtype=torch.float32, device=values.device)
-        for i, (mean, scale) in enumerate(zip(self.mean, self.scale, strict=True)):
-            scaled[..., i, :] = (values[..., i, :].double() - mean) / scale
+        for i, (middle, spread) in enumerate(zip(self.mean, self.scale, strict=True)):
+            scaled[..., i, :] = (values[..., i, :].double() - middle) / spread
         return scaled
 
-    def restore(self, forecast: Float[Tensor, "*batch target time"]) -> Float[Tensor, "*batch target time"]:
+    def restore(self, forecast: Float[Tensor, "batch target time *level"]) -> Float[Tensor, "batch target time *level"]:
         """Bring a forecast of the targets back to the table's units, in float64."""
-        mean = torch.tensor(self.mean[: self.targets], dtype=torch.float64, device=forecast.device)[:, None]
-        scale = torch.tensor(self.scale[: self.targets], dtype=torch.float64, device=forecast.device)[:, None]
+        shape = (-1,) + (1,) * (forecast.ndim - 2)
+        mean = torch.tensor(self.mean[: self.targets], dtype=torch.float64, device=forecast.device).view(shape)
+        scale = torch.tensor(self.scale[: self.targets], dtype=torch.float64, device=forecast.device).view(shape)
         return forecast.double() * scale + mean
 
 

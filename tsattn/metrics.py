@@ -1,4 +1,7 @@
-"""Formulas on arrays: forecast errors as sums and counts, so that neither the batch size nor the last batch matters."""
+"""Formulas on arrays: forecast errors as sums and counts, so that neither the batch size nor the last batch matters.
+
+Quantile scores follow Gneiting and Raftery (2007); the weighted quantile loss is that of GluonTS and AutoGluon.
+"""
 
 from collections.abc import Sequence
 
@@ -6,6 +9,8 @@ import torch
 import torchmetrics
 from jaxtyping import Float
 from torch import Tensor
+
+from tsattn.quantiles import intervals, pinball
 
 
 class ForecastErrors(torchmetrics.Metric):
@@ -80,3 +85,71 @@ class ForecastErrors(torchmetrics.Metric):
             "mae": self.absolute / self.count,
             "mae_units": self.absolute / self.count * factor,
         }
+
+
+class QuantileErrors(torchmetrics.Metric):
+    """Pinball loss, coverage and width of quantile forecasts, summed over every window and step.
+
+    Sums and counts are float64 and add up over batches and processes; missing truths are not counted.
+
+    Args:
+        levels: Of the quantiles, ascending.
+        mean: Of each target, to bring standardised values back to the table's units.
+        scale: Standard deviation of each target, for the same.
+    """
+
+    full_state_update = False
+    mean: Tensor
+    scale: Tensor
+    pinball: Tensor
+    inside: Tensor
+    width: Tensor
+    truth: Tensor
+    count: Tensor
+
+    def __init__(self, levels: Sequence[float], mean: Sequence[float], scale: Sequence[float]) -> None:
+        super().__init__()
+        self.levels = tuple(levels)
+        self.pairs = intervals(levels)
+        targets = len(mean)
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float64))
+        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float64))
+        for name, columns in (("pinball", len(levels)), ("inside", len(self.pairs)), ("width", len(self.pairs))):
+            self.add_state(name, torch.zeros(targets, columns, dtype=torch.float64), dist_reduce_fx="sum")
+        for name in ("truth", "count"):
+            self.add_state(name, torch.zeros(targets, dtype=torch.float64), dist_reduce_fx="sum")
+        self.set_dtype(torch.float64)
+
+    def update(
+        self, quantiles: Float[Tensor, "batch target horizon level"], future: Float[Tensor, "batch target horizon"]
+    ) -> None:
+        """Add one batch, standardised; NaN in `future` is missing."""
+        quantiles, future = quantiles.to(self.count.device), future.to(self.count.device)
+        counted = ~future.isnan()
+        each = pinball(quantiles, torch.where(counted, future, 0), self.levels)
+        self.pinball += torch.where(counted[..., None], each, 0).double().sum(dim=(0, 2))
+        for i, (low, high, _) in enumerate(self.pairs):
+            inside = (future >= quantiles[..., low]) & (future <= quantiles[..., high])
+            self.inside[:, i] += (inside & counted).sum(dim=(0, 2))
+            width = torch.where(counted, quantiles[..., high] - quantiles[..., low], 0)
+            self.width[:, i] += width.double().sum(dim=(0, 2))
+        units = future.double() * self.scale[:, None] + self.mean[:, None]
+        self.truth += torch.where(counted, units, 0).abs().sum(dim=(0, 2))
+        self.count += counted.sum(dim=(0, 2))
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return the scores over all targets.
+
+        `crps` (standardised) is twice the mean pinball loss over the levels, `wql` (in units) twice its sum divided by
+        the sum of the truths' magnitudes, meaned over the levels; for each central interval, `coverage_80` and the mean
+        `width_80` (standardised), and so on.
+        """
+        total = self.count.sum()
+        scores = {
+            "crps": 2 * self.pinball.sum() / total / len(self.levels),
+            "wql": 2 * (self.pinball * self.scale[:, None]).sum() / self.truth.sum() / len(self.levels),
+        }
+        for i, (_, _, nominal) in enumerate(self.pairs):
+            scores[f"coverage_{100 * nominal:.4g}"] = self.inside[:, i].sum() / total
+            scores[f"width_{100 * nominal:.4g}"] = self.width[:, i].sum() / total
+        return scores

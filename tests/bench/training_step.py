@@ -22,14 +22,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from tsattn import checkpoint, train
+from tsattn import Forecaster, checkpoint, train
 from tsattn.contracts import ForecastNetwork
 from tsattn.data.modules import TableData
 from tsattn.data.tables import read_table
 from tsattn.models.itransformer import ITransformer
 from tsattn.models.patchtst import PatchTST
 from tsattn.models.timexer import TimeXer
-from tsattn.predict import Forecaster
 from tsattn.tasks.forecast import ForecastTask
 
 NETWORKS = {  # sizes of the comparison with neuralforecast (batch 32, d_model 256, two layers)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tsattn.data.calendar import calendar_features, feature_names, future_times, season_of
+from tsattn.data.calendar import calendar_features, feature_names, season_of
 
 
 @pytest.mark.parametrize("key", ["h", "min", "s", "D", "W", "ME", "B"])
@@ -70,27 +70,3 @@ def test_marks_follow_the_local_clock():
 )  # fmt: skip
 def test_seasons(frequency: str, season: int):
     assert season_of(frequency) == season
-
-
-def test_future_times_continue_the_clock():
-    last = pd.Timestamp("2024-02-28 23:00")
-    assert future_times(last, "h", 2).tolist() == [pd.Timestamp("2024-02-29 00:00"), pd.Timestamp("2024-02-29 01:00")]
-    assert future_times(pd.Timestamp("2024-01-31"), "ME", 2).tolist() == [
-        pd.Timestamp("2024-02-29"),
-        pd.Timestamp("2024-03-31"),
-    ]
-    assert future_times(pd.Timestamp("2024-03-01"), "B", 1)[0] == pd.Timestamp("2024-03-04")  # Friday to Monday
-    assert future_times(41, "", 2).tolist() == [42, 43]
-
-
-def test_future_times_keep_the_zone_across_a_change_of_the_clock():
-    ahead = future_times(pd.Timestamp("2024-03-31 01:00", tz="Europe/Zurich"), "h", 2)
-    assert [t.hour for t in ahead] == [3, 4]
-    assert str(ahead.tz) == "Europe/Zurich"
-
-
-def test_a_time_without_a_frequency_is_refused():
-    with pytest.raises(ValueError, match="expected a time with a frequency"):
-        future_times(pd.Timestamp("2024"), "", 2)
-    with pytest.raises(ValueError, match="expected a time with a frequency"):
-        future_times(3, "h", 2)

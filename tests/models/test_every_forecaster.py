@@ -1,6 +1,7 @@
 """What holds for every forecaster: shapes, missing values, compile, export, recipe, attention maps, messages."""
 
 import importlib
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tsattn.contracts import ForecastNetwork
+from tsattn.layers.probabilistic import QuantileForecaster, StudentTForecaster
 from tsattn.models.gateformer import GatedForecaster, Gateformer
 from tsattn.models.itransformer import ITransformer
 from tsattn.models.mvpa_forecaster import MVPAForecaster
@@ -21,24 +23,48 @@ PATCHED = SMALL | {"patch": 8, "stride": 4}
 STAGE = {"d_model": 8, "heads": 2, "layers": 1, "d_ff": 8}
 BUILD = {
     "ITransformer": lambda: ITransformer(**SMALL),
-    "ITransformer raw": lambda: ITransformer(**SMALL, normalize=False, activation="relu"),
+    "ITransformer raw": lambda: ITransformer(**SMALL, normalize=False, activation="relu", outputs=3),
+    "ITransformer future": lambda: ITransformer(**SMALL, future_covariates=1),
     "PatchTST": lambda: PatchTST(**PATCHED),
     "PatchTSTOfficial": lambda: PatchTSTOfficial(**PATCHED),
     "PatchTSTOfficial own": lambda: PatchTSTOfficial(
-        **PATCHED, affine=True, individual=True, subtract_last=True, pad_end=False, head_dropout=0.1, variates=3
+        **PATCHED,
+        affine=True,
+        individual=True,
+        subtract_last=True,
+        pad_end=False,
+        head_dropout=0.1,
+        variates=3,
+        outputs=2,
     ),
-    "PatchTSTOfficial two": lambda: PatchTSTOfficial(**PATCHED, decomposition=True, kernel_size=5),
+    "PatchTSTOfficial two": lambda: PatchTSTOfficial(**PATCHED, decomposition=True, kernel_size=5, outputs=2),
     "TimeXer M": lambda: TimeXer(**SMALL, variates=3, patch=8),
     "TimeXer MS": lambda: TimeXer(**SMALL, variates=3, features="MS", patch=8),
-    "TimeXer remainder": lambda: TimeXer(**SMALL, variates=3, patch=7),
+    "TimeXer remainder": lambda: TimeXer(**SMALL, variates=3, patch=7, targets=2, outputs=2),
+    "TimeXer future": lambda: TimeXer(**SMALL, variates=3, patch=8, future_covariates=1),
     "Gateformer": lambda: Gateformer(**PATCHED),
     "MVPAForecaster": lambda: MVPAForecaster(**PATCHED),
-    "MVPAForecaster remainder": lambda: MVPAForecaster(**SMALL, patch=7, stride=7, window=1, channel_rows=3),
+    "MVPAForecaster remainder": lambda: MVPAForecaster(**SMALL, patch=7, stride=7, window=1, channel_rows=3, outputs=2),
     "Gated ITransformer": lambda: GatedForecaster(ITransformer(**SMALL), **STAGE),
-    "Gated PatchTST": lambda: GatedForecaster(PatchTST(**PATCHED), **STAGE),
+    "Gated PatchTST": lambda: GatedForecaster(PatchTST(**PATCHED), **STAGE, outputs=2),
     "Gated TimeXer": lambda: GatedForecaster(TimeXer(**SMALL, variates=3, patch=8), **STAGE),
+    "Quantile Gateformer": lambda: QuantileForecaster(Gateformer(**PATCHED, outputs=3), [0.1, 0.5, 0.9]),
+    "Student PatchTST": lambda: StudentTForecaster(PatchTST(**PATCHED, outputs=2), [0.25, 0.75]),
 }
 READS_MISSING = [name for name in BUILD if name not in ("ITransformer raw", "PatchTSTOfficial two")]
+SLOW = ("TimeXer remainder", "Gated PatchTST", "Quantile Gateformer", "Student PatchTST")  # to compile
+FUTURE = ["ITransformer future", "TimeXer future"]
+TARGETS = {"TimeXer MS": 1, "TimeXer remainder": 2}
+NUMBERS = {
+    "ITransformer raw": (3,),
+    "PatchTSTOfficial own": (2,),
+    "PatchTSTOfficial two": (2,),
+    "TimeXer remainder": (2,),
+    "MVPAForecaster remainder": (2,),
+    "Gated PatchTST": (2,),
+    "Quantile Gateformer": (3,),
+    "Student PatchTST": (2,),
+}
 
 
 def build(name: str) -> ForecastNetwork:
@@ -69,10 +95,127 @@ def compiled() -> Iterator[Callable[[nn.Module], nn.Module]]:
 @pytest.mark.parametrize("name", BUILD)
 def test_shapes_and_features(name: str):
     network, (past, known, _) = build(name), batch()
-    targets = 1 if name == "TimeXer MS" else 3
-    assert network(past).shape == (2, targets, 6)
-    assert network(past, known).shape == (2, targets, 6)
+    targets = TARGETS.get(name, 3)
+    assert network(past, known).shape == (2, targets, 6, *NUMBERS.get(name, ()))
+    assert (network.targets or 3) == targets
     assert network.features(past, known).shape == (2, targets, network.feature_size)
+    if name not in FUTURE:
+        assert network(past).shape == network(past, known).shape
+
+
+@pytest.mark.parametrize("name", BUILD)
+def test_what_a_network_says_of_itself_is_true(name: str):
+    network, (past, known, _) = build(name), batch()
+    before, features = network(past, known), network.features(past, known)
+    other = past.clone()
+    other[:, 1] = -other[:, 1] + torch.arange(24)
+    assert torch.allclose(network(other, known)[:, 0], before[:, 0], atol=1e-6) != network.reads_covariates
+    marks = known.clone()
+    marks[..., 10] += 1
+    assert torch.equal(network(past, marks), before) != network.reads_known
+    marks = known.clone()
+    marks[..., 24:] += 1
+    assert torch.equal(network(past, marks), before) == (network.future_covariates is None)
+    assert network.levels is None or network(past, known).diff(dim=-1).ge(0).all()
+    modules = dict(network.named_modules())
+    with torch.no_grad():
+        for last in network.last:
+            for parameter in modules[last].parameters():
+                parameter.add_(0.5)
+    assert torch.equal(network.features(past, known), features)
+    assert not torch.allclose(network.eval()(past, known), before)
+
+
+@pytest.mark.parametrize("name", BUILD)
+def test_every_map_has_the_axes_that_are_promised(name: str):
+    network, (past, known, _) = build(name), batch()
+    rows = known.shape[1] if network.reads_known else 0
+    patch, stride, count = network.patching or (24, 24, 1)
+    assert (count - 1) * stride < 24 <= (count - 1) * stride + patch + stride
+    sizes = {"head": 2, "target": TARGETS.get(name, 3), "patch": count, "token": count + 1, "cell": count * (3 + rows)}
+    sizes["exogenous"] = (2 if name == "TimeXer MS" else 3) + rows
+    kinds = []
+    for key, weights in network.attention_maps(past, known).items():
+        kinds.append(" ".join(re.sub(r"layer \d+", "", key).split()))
+        axes = network.attention_axes[kinds[-1]]
+        expected = [sizes | {"variate": 3} for _ in axes[:-2]]  # as query and key, rows of `known` count, too,
+        expected += [sizes | {"variate": 3 if kinds[-1] == "variate" else 3 + rows}] * 2  # but a gated stage has none
+        assert weights.shape == (2, *(of[axis] for of, axis in zip(expected, axes, strict=True))), key
+    assert set(kinds) == set(network.attention_axes)
+
+
+@pytest.mark.parametrize("name", FUTURE)
+def test_what_is_known_ahead_is_read_whatever_its_level_and_scale(name: str):
+    network, (past, known, observed) = build(name), batch()
+    before = network(past, known, observed)
+    ahead = known.clone()
+    ahead[:, 0] = 7 * ahead[:, 0] - 3
+    torch.testing.assert_close(network(past, ahead, observed), before, atol=1e-3, rtol=1e-3)
+    ahead[:, 0, 24:] += 1
+    assert not torch.allclose(network(past, ahead, observed), before, atol=1e-2)
+    ahead = known.clone()
+    ahead[:, 1] += 1  # a mark, which has no level of its own
+    assert not torch.allclose(network(past, ahead, observed), before, atol=1e-2)
+
+
+@pytest.mark.parametrize("name", FUTURE)
+def test_what_is_known_ahead_may_be_missing(name: str):
+    network, (past, known, observed) = build(name), batch()
+    known = torch.cat([known, known + 1], 1)
+    known[0, 0] = known[0, 1] = float("nan")  # nothing at all of a covariate and of a mark
+    known[1, 0, :24] = known[1, 1, 24:] = known[:, 2, ::3] = float("nan")
+    known.requires_grad_()
+    for mask in (observed, None):
+        forecast = network(past, known, mask)
+        (gradient,) = torch.autograd.grad(forecast.square().sum(), known)
+        assert forecast.isfinite().all()
+        assert gradient.isfinite().all()
+        assert gradient[0, :2].eq(0).all()
+        assert gradient[1, 0].eq(0).all()
+        assert gradient[1, 1, :24].ne(0).all()
+    torch.testing.assert_close(network(past, known)[:1], network(past[:1], known[:1, [0, 2, 3]]))  # as if not there
+    every = torch.full_like(known, float("nan"))
+    assert network(past, every, torch.zeros_like(observed)).isfinite().all()
+    kind = next(iter(network.attention_axes))
+    weights = network.attention_maps(past, known)[f"layer 0 {kind}".rstrip()]
+    assert weights[0, ..., 3:5].eq(0).all()
+    assert weights[1, ..., 4].gt(0).all()
+
+
+@pytest.mark.parametrize("name", FUTURE)
+def test_covariates_that_are_not_there_are_asked_for(name: str):
+    network, (past, known, _) = build(name), batch()
+    with pytest.raises(ValueError, match="known is None, expected at least the 1 covariates"):
+        network(past)
+    with pytest.raises(ValueError, match="known is 0 rows, expected at least the 1 covariates"):
+        network(past, known[:, :0])
+    with pytest.raises(ValueError, match="future_covariates is -1, expected None or a number"):
+        type(network)(**network.recipe["init_args"] | {"future_covariates": -1})
+
+
+@pytest.mark.parametrize("name", [name for name in BUILD if "Q" not in name and "Student" not in name])
+def test_more_outputs_change_the_last_map_alone(name: str):
+    network, (past, known, _) = build(name), batch()
+
+    def remade(outputs: int) -> ForecastNetwork:
+        arguments = network.recipe["init_args"] | {"outputs": outputs}
+        if "network" in arguments:
+            arguments["network"] = network.network
+        torch.manual_seed(0)
+        return type(network)(**arguments).eval()
+
+    one, three = remade(1), remade(3)
+    kept = {key: x for key, x in one.state_dict().items() if not key.startswith(network.last)}
+    state = three.state_dict() | kept
+    for key in state.keys() - kept.keys():  # the second of the three numbers of each step is the one
+        axis = 1 if name == "PatchTSTOfficial own" else 0  # after that of variates
+        steps = state[key].unflatten(axis, (6, 3)).clone()
+        steps.select(axis + 1, 1).copy_(one.state_dict()[key])
+        state[key] = steps.flatten(axis, axis + 1)
+    three.load_state_dict(state)
+    torch.testing.assert_close(three(past, known)[..., 1], one(past, known), atol=1e-5, rtol=1e-5)
+    with pytest.raises(ValueError, match="outputs is 0, expected at least 1"):
+        remade(0)
 
 
 @pytest.mark.parametrize("name", BUILD)
@@ -158,7 +301,7 @@ def test_recipe_and_weights_make_an_equal_network(name: str):
     assert not any("position" in key for key in network.state_dict()) or "Official" in name
 
 
-@pytest.mark.parametrize("name", [name for name in BUILD if name not in ("TimeXer remainder", "Gated PatchTST")])
+@pytest.mark.parametrize("name", [name for name in BUILD if name not in SLOW])
 def test_it_compiles_whole_in_training(name: str, compiled):
     network, (past, known, observed) = build(name), batch()
     network.train()
@@ -216,13 +359,16 @@ def test_a_fixed_number_of_variates_is_checked(name: str):
 def test_any_number_of_variates(name: str):
     for variates in (1, 5):
         past, known, _ = batch(variates=variates)
-        assert build(name)(past, known).shape == (2, build(name).targets or variates, 6)
+        shape = (2, build(name).targets or variates, 6, *NUMBERS.get(name, ()))
+        assert build(name)(past, known).shape == shape
 
 
 @pytest.mark.parametrize("name", BUILD)
 def test_it_learns(name: str):
     network, (past, known, _) = build(name), batch()
-    future = past[:, : network(past).shape[1], -6:]
+    future = past[:, : TARGETS.get(name, 3), -6:]
+    if name in NUMBERS:
+        future = future[..., None]
     optimizer = torch.optim.Adam(network.train().parameters(), lr=3e-3)
     losses = []
     for _ in range(12):

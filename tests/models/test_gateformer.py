@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from tsattn.contracts import ForecastNetwork
+from tsattn.layers.norm import normalise
 from tsattn.models.gateformer import GatedForecaster, Gateformer
 from tsattn.models.itransformer import ITransformer
+from tsattn.models.patchtst import PatchTST
 from tsattn.models.timexer import TimeXer
 
 SMALL = {"d_model": 16, "heads": 2, "layers": 2, "d_ff": 16}
@@ -69,3 +71,40 @@ def test_networks_that_leave_variates_out_are_refused():
     one_target = GatedForecaster(TimeXer(24, 4, 3, "MS", **SMALL, patch=8), **SMALL)
     with pytest.raises(ValueError, match="TimeXer gives features of 1 variates, expected all 3"):
         one_target(torch.randn(2, 3, 24))
+
+
+@pytest.mark.parametrize("form", ["own", "framework"])
+def test_gates_say_which_token_passes(form: str):
+    """At 1, gate 1 lets the whole context through and not the patches, gate 2 what was before attention."""
+    network = Gateformer(24, 4, **SMALL).eval()
+    if form == "framework":
+        network = GatedForecaster(PatchTST(24, 4, **SMALL), **SMALL).eval()
+    past = torch.randn(2, 3, 24)
+    gates = network.gates(past)
+    assert list(gates) == ["gate 1", "gate 2"]
+    for gate in gates.values():
+        assert gate.shape == (2, 3, 16)
+        assert gate.gt(0).all()
+        assert gate.lt(1).all()
+    with torch.no_grad():
+        network.stage.gate_global.bias.fill_(1e4)
+    shut(network)
+    assert all(gate.eq(1).all() for gate in network.gates(past).values())
+    whole = network.stage.embedding(normalise(past).series)
+    torch.testing.assert_close(network.features(past), whole)
+
+
+def test_the_framework_form_passes_on_what_its_network_reads():
+    network = GatedForecaster(ITransformer(24, 4, **SMALL, future_covariates=1), **SMALL).eval()
+    past, known = torch.randn(2, 3, 24), torch.randn(2, 2, 28)
+    assert network.future_covariates == 1
+    assert network.reads_known
+    other = known.clone()
+    other[..., 24:] += 1
+    assert not torch.equal(network(past, other), network(past, known))
+    with pytest.raises(ValueError, match="GatedForecaster: known is None, expected at least the 1 covariates"):
+        network(past)
+    alone = GatedForecaster(PatchTST(24, 4, **SMALL, patch=8, stride=8), **SMALL)
+    assert alone.reads_covariates
+    assert not alone.reads_known
+    assert alone.patching == (8, 8, 4)

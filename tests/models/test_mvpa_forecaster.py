@@ -150,3 +150,40 @@ def test_a_stride_that_would_skip_steps_is_refused_in_words():
 def test_no_layers_are_refused_in_words():
     with pytest.raises(ValueError, match="layers is 0, expected at least 1"):
         MVPAForecaster(24, 6, patch=8, layers=0)
+
+
+def test_marginals_are_those_of_the_maps_and_of_attention_without_a_term():
+    network, (past, known) = build(layers=2), batch()
+    observed = torch.ones_like(past, dtype=torch.bool)
+    observed[0, 1, 8:16] = False
+    observed[2, 0] = False
+    marginals = network.marginals(past, known, observed)
+    terms = ("all", "without content", "without time", "without channel")
+    assert set(marginals) == {f"{axis} {term}" for axis in ("channels", "steps") for term in terms}
+    for name, share in marginals.items():
+        size = 6 if name.startswith("channels") else 3
+        assert share.shape == (3, 2, 2, size, size)  # (batch, layer, head, query, key)
+        torch.testing.assert_close(share.sum(-1), torch.ones(share.shape[:-1]))
+        assert name.startswith("steps") or share[2, ..., 0].eq(0).all()  # a variate with nothing observed
+    for i in range(2):  # token t * channels + c
+        cells = network.attention_maps(past, known, observed)[f"layer {i}"].view(3, 2, 3, 6, 3, 6)
+        torch.testing.assert_close(marginals["channels all"][:, i], cells.sum(4).mean(2))
+        torch.testing.assert_close(marginals["steps all"][:, i], cells.sum(5).mean(3))
+
+
+@pytest.mark.parametrize(("term", "key"), [("content", "key"), ("time", "time_key"), ("channel", "channel_key")])
+def test_without_a_term_a_layer_reads_as_if_its_keys_were_zero(term: str, key: str):
+    network, (past, known) = build(layers=1), batch()
+    marginals = network.marginals(past, known)
+    with torch.no_grad():
+        getattr(network.layers[0].attention, key).weight.zero_()
+    silent = network.marginals(past, known)
+    for axis in ("channels", "steps"):
+        torch.testing.assert_close(marginals[f"{axis} without {term}"], silent[f"{axis} all"])
+        assert not torch.allclose(marginals[f"{axis} all"], silent[f"{axis} all"], atol=1e-3)
+
+
+def test_marginals_where_nothing_may_be_read_are_zero():
+    network, (past, _) = build(), batch()
+    marginals = network.marginals(past, None, torch.zeros_like(past, dtype=torch.bool))
+    assert all(share.eq(0).all() for share in marginals.values())

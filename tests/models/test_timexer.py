@@ -52,3 +52,35 @@ def test_impossible_arguments_are_named():
         TimeXer(24, 4, 2, "S", **SMALL)
     with pytest.raises(ValueError, match="context is 7 steps, expected at least patch=8"):
         TimeXer(7, 4, 2, "M", **SMALL)
+
+
+def test_fewer_targets_than_series_read_all_of_them():
+    network = TimeXer(24, 4, 3, targets=2, **SMALL).eval()
+    past = torch.randn(2, 3, 24)
+    assert network.targets == 2
+    assert network.global_token.shape == (2, 16)
+    assert network(past).shape == (2, 2, 4)
+    for i in range(3):
+        other = past.clone()
+        other[:, i] = torch.randn(2, 24)
+        assert not torch.allclose(network(other)[:, 1], network(past)[:, 1], atol=1e-4)
+
+
+def test_all_series_as_targets_is_the_same_as_none_named():
+    torch.manual_seed(0)
+    named = TimeXer(24, 4, 3, targets=3, **SMALL).eval()
+    torch.manual_seed(0)
+    plain = TimeXer(24, 4, 3, **SMALL).eval()
+    assert named.targets is plain.targets is None
+    past = torch.randn(2, 3, 24)
+    assert torch.equal(named(past), plain(past))
+
+
+def test_impossible_targets_are_named():
+    with pytest.raises(ValueError, match='targets is 4, expected None or 1 to 3 with features="M" and variates=3'):
+        TimeXer(24, 4, 3, targets=4, **SMALL)
+    with pytest.raises(ValueError, match='targets is 2, expected None or 1 with features="MS" and variates=3'):
+        TimeXer(24, 4, 3, "MS", targets=2, **SMALL)
+    with pytest.raises(ValueError, match="targets is 0"):
+        TimeXer(24, 4, 1, "S", targets=0, **SMALL)
+    assert TimeXer(24, 4, 3, "MS", targets=1, **SMALL).targets == 1

@@ -1,6 +1,10 @@
 """Commands on tables: forecast, data, configs."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def forecast(
@@ -9,6 +13,10 @@ def forecast(
     out: Path,
     plot: Path | None = None,
     format: str = "long",
+    future: Path | None = None,
+    horizon: int | None = None,
+    quantiles: list[float] | None = None,
+    item_id: str | None = None,
     timestamp: str | None = None,
     time_format: str | None = None,
     decimal: str = ".",
@@ -18,14 +26,18 @@ def forecast(
     drop_duplicates: bool = False,
     overwrite: bool = False,
 ) -> None:
-    """Forecast the steps that follow a table's last row.
+    """Forecast the steps that follow a table's last row, or each item's.
 
     Args:
         checkpoint: A run's best.ckpt or an exported folder.
-        table: CSV or Parquet, wide or long, with at least `context` rows.
+        table: CSV or Parquet, wide or long.
         out: CSV (or .parquet) to write.
         plot: Picture to write (.png, .pdf, .svg).
-        format: `long` (timestamp, target_name, predictions) or `wide` (one column per target).
+        format: `long` (item_id, timestamp, target_name, predictions, quantiles) or `wide` (one column per target).
+        future: Table of the known covariates of the steps to forecast.
+        horizon: Steps; default: the trained horizon. A longer one is forecast in blocks.
+        quantiles: Levels between those that the forecaster has; default: those.
+        item_id: Column of items, if the table has many that are not to be mixed.
         timestamp: Name of the time column, if it is not found by itself.
         time_format: How times are written, as in strptime ("%d/%m/%Y %H:%M").
         decimal: What stands before the decimals in a text file.
@@ -36,8 +48,7 @@ def forecast(
         overwrite: Write over files that exist already.
     """
     from tsattn import files
-    from tsattn.data.tables import read_table
-    from tsattn.predict import Forecaster, plot_forecast
+    from tsattn.forecasting.forecaster import Forecaster
 
     if format not in ("long", "wide"):
         raise ValueError(f"--format is {format!r}, expected long or wide.")
@@ -48,24 +59,32 @@ def forecast(
     if plot is not None and plot.suffix not in (".png", ".pdf", ".svg"):
         raise ValueError(f"--plot is {plot}, expected a name that ends in .png, .pdf or .svg.")
     forecaster = Forecaster.from_pretrained(checkpoint)
+    spec = forecaster.spec
+    assert spec is not None
+    how: dict[str, Any] = {"time_format": time_format, "decimal": decimal}
+    how |= {"resample": resample, "drop_duplicates": drop_duplicates}
     try:
-        dataset = read_table(
-            table,
-            timestamp=timestamp,
-            time_format=time_format,
-            decimal=decimal,
-            variate_column=variate_column,
-            value_column=value_column,
-            columns=forecaster.spec.variates,
-            resample=resample,
-            drop_duplicates=drop_duplicates,
-        )
+        if item_id is None and spec.columns[0] == "item_id" and not any(c.categories for c in spec.covariates):
+            of_long = {"variate_column": variate_column, "value_column": value_column}
+            history = _read_one(table, spec.columns_read, timestamp, how | of_long)
+            ahead = None if future is None else _read_one(future, spec.known_names, timestamp, how)
+            clock = None
+        else:
+            if resample or drop_duplicates or variate_column or value_column:
+                raise ValueError(
+                    "--resample, --drop_duplicates, --variate_column and --value_column are of a table of one item, "
+                    "expected none of them with items or categories."
+                )
+            history, clock = _read_many(table, how), timestamp
+            ahead = None if future is None else _read_many(future, how)
+        columns = {"item_id": item_id, "timestamp": clock}
+        frame = forecaster.predict_df(history, ahead, horizon=horizon, quantile_levels=quantiles, **columns)
     except ValueError as problem:  # the options that mend a table have no prefix here
         raise ValueError(str(problem).replace("--data.", "--")) from problem
-    frame = forecaster.predict_df(dataset)
     if format == "wide":
-        written = frame.pivot(index="timestamp", columns="target_name", values="predictions")
-        written = written[list(forecaster.spec.target_names)].rename_axis(columns=None).reset_index()
+        keys = list(frame.columns[:2]) if item_id else [frame.columns[1]]
+        written = frame.pivot(index=keys, columns="target_name", values="predictions")
+        written = written[list(spec.target_names)].rename_axis(columns=None).reset_index()
     else:
         written = frame
     if out.suffix == ".parquet":
@@ -75,8 +94,24 @@ def forecast(
     files.write_atomically(out, lambda file: file.write(content))
     print(f"{len(written)} rows written to {out}")
     if plot is not None:
-        plot_forecast(frame, dataset, plot, forecaster.network.context)
+        forecaster.plot(frame, history, out=plot, overwrite=overwrite)
         print(f"picture written to {plot}")
+
+
+def _read_one(path: Path, names: tuple[str, ...], timestamp: str | None, how: dict[str, Any]) -> "pd.DataFrame":
+    """Read a table of one item with all that mends it; the times are the index."""
+    from tsattn.data.tables import read_table
+
+    dataset = read_table(path, timestamp=timestamp, columns=names, **how)
+    return dataset["values"].to_dataset("variate").to_dataframe()
+
+
+def _read_many(path: Path, how: dict[str, Any]) -> "pd.DataFrame":
+    """Read a table of items as it stands."""
+    from tsattn.data.tables import read_frame
+
+    frame, _ = read_frame(path, how["decimal"])
+    return frame
 
 
 def data_list() -> None:

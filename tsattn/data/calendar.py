@@ -117,26 +117,9 @@ def season_of(frequency: str) -> int:
     return 1
 
 
-def future_times(last: pd.Timestamp | int, frequency: str, horizon: int) -> pd.Index:
-    """Continue a clock: the `horizon` times after `last`.
-
-    Args:
-        last: Time of the last row, or its number where the rows have no clock.
-        frequency: pandas alias, "" for rows without a clock.
-        horizon: Steps.
-
-    Raises:
-        ValueError: If `last` is a number but there is a frequency, or the other way round.
-    """
-    if isinstance(last, pd.Timestamp) and frequency:
-        offset = _offset(frequency)
-        return pd.date_range(last + offset, periods=horizon, freq=offset)
-    if isinstance(last, int | np.integer) and not frequency:
-        return pd.RangeIndex(int(last) + 1, int(last) + 1 + horizon)
-    raise ValueError(
-        f'The last row is {last!r} and the frequency "{frequency}", expected a time with a frequency, or a row number '
-        'with the frequency "".'
-    )
+def same_step(one: str, other: str) -> bool:
+    """Return whether two aliases mean the same step ("60min" and "h" do)."""
+    return one == other or bool(one and other and _offset(one) == _offset(other))
 
 
 def _offset(frequency: str) -> pd.offsets.BaseOffset:

@@ -17,8 +17,8 @@ import xarray as xr
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tsattn.contracts import Fill, TableSpec
-from tsattn.data import calendar, fetch, tables
+from tsattn.contracts import Covariate, Fill, TableSpec
+from tsattn.data import calendar, fetch, panel, tables
 from tsattn.data.calendar import Marks
 from tsattn.data.windows import Split, WindowLoader, Windows, window_starts
 
@@ -46,6 +46,8 @@ class TableData(lightning.LightningDataModule):
         exclude: Columns that are left out.
         target: Column or columns to forecast; None: all that are not exogenous.
         exogenous: Columns that are only read; None: all others if there is a target; "none" or []: none.
+        known: Columns that are known over the horizon, too, such as another's forecast or the number of holidays; they
+            are neither targets nor exogenous.
         context: Steps read.
         horizon: Steps predicted.
         split: Fractions or numbers of rows for train, validation, test; None: the benchmark's, else 0.7, 0.1, 0.2.
@@ -82,6 +84,7 @@ class TableData(lightning.LightningDataModule):
         exclude: str | list[str] | None = None,
         target: str | list[str] | None = None,
         exogenous: str | list[str] | None = None,
+        known: str | list[str] | None = None,
         context: int = 96,
         horizon: int = 96,
         split: list[float | int] | None = None,
@@ -124,6 +127,7 @@ class TableData(lightning.LightningDataModule):
         self.exclude = exclude
         self.target = target
         self.exogenous = exogenous
+        self.known = [known] if isinstance(known, str) else list(known or [])
         self.context = context
         self.horizon = horizon
         self.split = split
@@ -138,6 +142,7 @@ class TableData(lightning.LightningDataModule):
         self.on_device = on_device
         self._frame: pd.DataFrame | None = None
         self._table: xr.Dataset | None = None
+        self._known_columns: dict[str, np.ndarray] = {}
         self._targets = 0
         self._parts: dict[Part, Split] = {}
         self._spec: TableSpec | None = None
@@ -168,21 +173,26 @@ class TableData(lightning.LightningDataModule):
             return
         table = self._read()
         order, targets = self._columns([str(name) for name in table["variate"].values])
+        known = {name: table["values"].sel(variate=name).values for name in self.known}
         if order != list(table["variate"].values):
             table = table.sel(variate=order)
         parts = self._split_rows(table.sizes["time"])
         marks = self._mark_names(table.attrs["frequency"])
         values = table["values"].values
+        train = slice(parts["train"].begin, parts["train"].end)
+        covariates = tuple(panel.fit_covariate(name, "known", rows[train], False) for name, rows in known.items())
         spec = _fit(
-            values[:, parts["train"].begin : parts["train"].end],
+            values[:, train],
             tuple(order),
             targets,
             table.attrs["frequency"],
             marks,
             self._season(table.attrs["frequency"]),
             self._fill,
+            covariates,
         )
         self._table, self._targets, self._parts, self._spec = table, targets, parts, spec
+        self._known_columns = known
 
     def _read(self) -> xr.Dataset:
         options: dict[str, Any] = {
@@ -230,7 +240,7 @@ class TableData(lightning.LightningDataModule):
             exogenous = [] if self.exogenous == "none" and "none" not in present else [self.exogenous]
         else:
             exogenous = self.exogenous
-        for role, chosen in (("target", target), ("exogenous", exogenous)):
+        for role, chosen in (("target", target), ("exogenous", exogenous), ("known", self.known)):
             for name in chosen or ():
                 if name not in present:
                     listed = ", ".join(map(repr, present[:12])) + (" ..." if len(present) > 12 else "")
@@ -240,14 +250,19 @@ class TableData(lightning.LightningDataModule):
             if chosen and len(set(chosen)) < len(chosen):
                 raise ValueError(f"{role} is {list(chosen)}, expected every column once.")
         if target is None:
-            target = [name for name in present if name not in (exogenous or ())]
+            target = [name for name in present if name not in (exogenous or ()) and name not in self.known]
         elif exogenous is None:
-            exogenous = [name for name in present if name not in target]
+            exogenous = [name for name in present if name not in target and name not in self.known]
         if not target:
             raise ValueError("No column is left as a target, expected at least one; check `--data.exogenous`.")
-        both = [name for name in target if name in (exogenous or ())]
-        if both:
-            raise ValueError(f"{both[0]!r} is both target and exogenous, expected one of the two.")
+        for one, ones, other, others in (
+            ("target", target, "exogenous", exogenous or ()),
+            ("target", target, "known", self.known),
+            ("exogenous", exogenous or (), "known", self.known),
+        ):
+            both = [name for name in ones if name in others]
+            if both:
+                raise ValueError(f"{both[0]!r} is both {one} and {other}, expected one of the two.")
         return [*target, *(exogenous or ())], len(target)
 
     def _split_rows(self, rows: int) -> dict[Part, Split]:
@@ -350,11 +365,12 @@ class TableData(lightning.LightningDataModule):
         table, spec = self.dataset_, self.spec
         source = self.benchmark.name if self.benchmark else table.attrs["source"]
         exogenous = len(spec.variates) - spec.targets
+        ahead = f", {len(spec.covariates)} known ahead" if spec.covariates else ""
         missing = sum(self.missing.values())
         treated = {"none": "masked", "forward": "filled forward", "linear": "filled by lines, which look ahead"}
         return (
             f"{source}: {table.sizes['time']:,} rows, step {spec.frequency or 'unknown'}, {spec.targets} target"
-            f"{'s' if spec.targets > 1 else ''}, {exogenous} exogenous, {len(spec.marks)} calendar marks"
+            f"{'s' if spec.targets > 1 else ''}, {exogenous} exogenous{ahead}, {len(spec.marks)} calendar marks"
             + (f", {missing:,} values missing ({treated[spec.fill]})" if missing else "")
         )
 
@@ -412,6 +428,11 @@ class TableData(lightning.LightningDataModule):
                 f"{list(spec.variates[spec.targets :])}, the table has the targets {list(own.target_names)} and the "
                 f"exogenous columns {list(own.variates[own.targets :])}; set `--data.target` and `--data.exogenous`."
             )
+        if [c.name for c in spec.covariates] != self.known:
+            raise ValueError(
+                f"The model was trained with the columns {[c.name for c in spec.covariates]} known ahead, the data has "
+                f"{self.known}; set `--data.known`."
+            )
         if spec.frequency != own.frequency:
             raise ValueError(
                 f"The model was trained at the step {spec.frequency or 'unknown'}, the table has "
@@ -430,18 +451,10 @@ class TableData(lightning.LightningDataModule):
                     log.warning("fill: linear looks past each gap, so a context may hold something of its own future.")
                 filled = tables.fill_missing(table["values"], self._fill)
                 values = spec.standardise(torch.tensor(filled.values))
-        known = self._known(spec.marks)
+        known = panel.known_rows(spec, self._known_columns, self.dataset_.indexes["time"], "the table")
         windows = Windows(values, own.targets, self.context, self.horizon, known, observed, truth).to(device)
         self._windows = (key, windows)
         return windows
-
-    def _known(self, marks: tuple[str, ...]) -> Float[Tensor, "known time"] | None:
-        if not marks:
-            return None
-        times = self.dataset_.indexes["time"]
-        if not isinstance(times, pd.DatetimeIndex):
-            raise ValueError(f"The model reads the marks {', '.join(marks)}, but the table has no times.")
-        return calendar.calendar_features(times, marks)
 
     # Lightning ---------------------------------------------------------------------------------------------------
 
@@ -455,6 +468,13 @@ class TableData(lightning.LightningDataModule):
         missing = sum(self.missing.values())
         module = None if self.trainer is None else self.trainer.lightning_module
         network = getattr(module, "network", None)
+        ahead = getattr(network, "future_covariates", None)
+        if network is not None and ahead != (len(self.known) or None):
+            raise ValueError(
+                f"{self.known} are known ahead, but {type(network).__name__} reads {ahead or 'no'} covariates of the "
+                f"future, expected {len(self.known)}: take a network that does (iTransformer, TimeXer), or pass them "
+                "by `--data.exogenous`, their past only."
+            )
         if missing and self._fill == "none" and not getattr(network, "reads_missing", True):
             name = next(name for name, count in self.missing.items() if count)
             why = getattr(network, "why_no_missing", "") or "it does not say why"
@@ -549,6 +569,25 @@ class TableData(lightning.LightningDataModule):
                 },
             )
 
+    def scaled_error(self, mae: Sequence[float]) -> float:
+        """Return the mean absolute scaled error (MASE) of errors in the table's units, one for each target.
+
+        Each is divided by the seasonal-naive forecast's error within the training rows (Hyndman and Koehler, 2006); a
+        target for which that is 0 or unknown is left out. NaN if none is left.
+        """
+        train = self.dataset_["values"].values[: self.targets, : self._parts["train"].end]
+        return mean_scaled_error(mae, train, self.spec.season)
+
+
+def mean_scaled_error(mae: Sequence[float], train: Float[np.ndarray, "target time"], season: int) -> float:
+    """Return the mean over targets of the error divided by that of repeating the last season in `train`; else NaN."""
+    naive = np.abs(train[:, season:] - train[:, :-season])
+    counts = (~np.isnan(naive)).sum(1)
+    own = np.nansum(naive, 1) / np.maximum(counts, 1)
+    scaled = np.array([error / scale for error, scale in zip(mae, own, strict=True) if scale > 0])
+    scaled = scaled[~np.isnan(scaled)]
+    return float(scaled.mean()) if len(scaled) else float("nan")
+
 
 def _part_lengths(rows: int, wanted: Sequence[float | int], rounding: str) -> tuple[int, int, int]:
     """Turn fractions or numbers of rows into numbers of rows."""
@@ -585,20 +624,13 @@ def _fit(
     marks: tuple[str, ...],
     season: int,
     fill: Fill,
+    covariates: tuple[Covariate, ...],
 ) -> TableSpec:
     """Take mean and standard deviation (ddof 0) of the observed training rows."""
     mean, scale = [], []
     for name, row in zip(variates, train, strict=True):  # one variate at a time: no copy of the table
-        seen = row[~np.isnan(row)]
-        middle, spread = (float(seen.mean()), float(seen.std())) if len(seen) else (0.0, 0.0)
-        if not len(seen):
-            raise ValueError(
-                f"Column {name!r} has no value in the {train.shape[1]} training rows, expected some to learn from; "
-                f"leave it out by `--data.exclude {name!r}`, or move the borders by `--data.split`."
-            )
-        if spread <= 10 * np.finfo(np.float64).eps * abs(middle):
-            log.warning("Column %r is constant in the training rows; its scale is set to 1.", name)
-            spread = 1.0
+        mend = f"leave it out by `--data.exclude {name!r}`, or move the borders by `--data.split`"
+        middle, spread = panel.statistics(name, row, mend)
         mean.append(middle)
         scale.append(spread)
-    return TableSpec(variates, targets, tuple(mean), tuple(scale), frequency, marks, season, fill)
+    return TableSpec(variates, targets, tuple(mean), tuple(scale), frequency, marks, season, fill, covariates)

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import xarray as xr
+from jaxtyping import Float
 
 from tsattn.contracts import Fill
 
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 Clock = Literal["strict", "ignore"]
 
 
-_CLOCK_NAMES = ("date", "ds", "timestamp", "time", "datetime")  # looked for in this order, whatever their case
+CLOCK_NAMES = ("date", "ds", "timestamp", "time", "datetime")  # looked for in this order, whatever their case
 _SENTINEL = -9999.0  # stands for "missing" in many station records, among them the weather benchmark
 
 
@@ -74,7 +75,7 @@ def read_table(
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path.absolute()} does not exist, expected a table; check `--data.table`.")
-    frame, has_clock = _read_frame(path, decimal)
+    frame, has_clock = read_frame(path, decimal)
     return from_frame(
         frame,
         timestamp=timestamp if has_clock else "none",
@@ -124,17 +125,18 @@ def from_frame(
     """
     if clock not in ("strict", "ignore"):
         raise ValueError(f'clock is "{clock}", expected "strict" or "ignore".')
-    frame = _with_plain_names(frame, source)
+    frame = with_plain_names(frame, source)
     excluded = [exclude] if isinstance(exclude, str) else list(exclude)
     absent = [name for name in excluded if name not in frame.columns]
     if absent:
         raise ValueError(
-            f"{source} has no column {absent[0]!r} to exclude, expected some of {_listed(frame.columns)}; "
+            f"{source} has no column {absent[0]!r} to exclude, expected some of {listed(frame.columns)}; "
             "check `--data.exclude`."
         )
     frame = frame.drop(columns=excluded)
 
-    times, clock_name, frame = _take_clock(frame, timestamp, time_format, source)
+    times, clock_name = find_clock(frame, timestamp, time_format, source)
+    frame = frame.drop(columns=[name for name in frame.columns if times is not None and name == clock_name])
     if columns is not None and set(columns) <= set(frame.columns):
         frame = frame[list(columns)]
     long = _long_columns(frame, times, variate_column, value_column, source)
@@ -208,7 +210,7 @@ def fill_missing(values: xr.DataArray, fill: Fill) -> xr.DataArray:
 # Reading ---------------------------------------------------------------------------------------------------------
 
 
-def _read_frame(path: Path, decimal: str) -> tuple[pd.DataFrame, bool]:
+def read_frame(path: Path, decimal: str) -> tuple[pd.DataFrame, bool]:
     """Read a file into a frame; the flag says whether a clock may be expected in it."""
     name = path.name.lower()
     if name.endswith((".csv", ".csv.gz", ".tsv", ".tsv.gz")):
@@ -220,7 +222,7 @@ def _read_frame(path: Path, decimal: str) -> tuple[pd.DataFrame, bool]:
         try:
             with np.load(path, allow_pickle=False) as archive:
                 if "data" not in archive:
-                    raise ValueError(f"{path} holds the arrays {_listed(archive.files)}, expected one called `data`.")
+                    raise ValueError(f"{path} holds the arrays {listed(archive.files)}, expected one called `data`.")
                 data = archive["data"]
         except (zipfile.BadZipFile, EOFError) as error:
             raise ValueError(f"{path} is cut short or no .npz file ({error}).") from error
@@ -280,7 +282,7 @@ def _is_numbers(line: str) -> bool:
 # Which column is what --------------------------------------------------------------------------------------------
 
 
-def _with_plain_names(frame: pd.DataFrame, source: str) -> pd.DataFrame:
+def with_plain_names(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     """Copy the outer frame (not the data) with names that are text without blanks around them."""
     if isinstance(frame.columns, pd.MultiIndex):
         raise ValueError(f"{source} has columns of {frame.columns.nlevels} levels, expected one level.")
@@ -292,46 +294,52 @@ def _with_plain_names(frame: pd.DataFrame, source: str) -> pd.DataFrame:
     return frame
 
 
-def _take_clock(
-    frame: pd.DataFrame, timestamp: str | None, time_format: str | None, source: str
-) -> tuple[pd.DatetimeIndex | None, str, pd.DataFrame]:
-    """Find the times; return them, the name of their column, and the frame without it."""
+def find_clock(
+    frame: pd.DataFrame, timestamp: str | None, time_format: str | None, source: str, option: str = "--data.timestamp"
+) -> tuple[pd.DatetimeIndex | None, str]:
+    """Find the times; return them and the name of their column or index; `option` names it in errors."""
     if timestamp == "none":
-        return None, "", frame
+        return None, ""
     index = frame.index.to_timestamp() if isinstance(frame.index, pd.PeriodIndex) else frame.index
     if isinstance(index, pd.DatetimeIndex) and timestamp in (None, frame.index.name):
-        return index, str(frame.index.name or ""), frame
+        return index, str(frame.index.name or "")
     if timestamp is not None:
         if timestamp not in frame.columns:
             raise ValueError(
-                f"{source} has no column {timestamp!r}, expected one of {_listed(frame.columns)}; "
-                "check `--data.timestamp`."
+                f"{source} has no column {timestamp!r}, expected one of {listed(frame.columns)}; check `{option}`."
             )
         name = timestamp
         times = _as_times(frame[name], time_format)
         if times is None:
             bad = _first_unparsable(frame[name])
+            on_line = option.startswith("--")
+            inside = source.replace("The table", "the table")
+            form = "`--data.time_format '%d/%m/%Y %H:%M'`" if on_line else "`pandas.to_datetime(..., format=)`"
             raise ValueError(
-                f"Column {name!r} of {source} holds {frame[name].iloc[bad]!r} in data row {bad + 1}, expected a time; "
-                "name another column by `--data.timestamp`, or say how times are written by `--data.time_format "
-                "'%d/%m/%Y %H:%M'`."
+                f"Column {name!r} of {inside} holds {plain(frame[name].iloc[bad])} in data row {bad + 1}, expected a "
+                f"time, written as in the other rows; name another column by `{option}`, or say how times are written "
+                f"by {form}."
             )
-        return times, name, frame.drop(columns=name)
+        return times, name
 
-    candidates = [c for n in _CLOCK_NAMES for c in frame.columns if c.lower() == n]
+    candidates = [c for n in CLOCK_NAMES for c in frame.columns if c.lower() == n]
     others = [c for c in frame.columns if c not in candidates and not pd.api.types.is_numeric_dtype(frame[c].dtype)]
     for name in candidates:
         times = _as_times(frame[name], time_format)
         if times is not None:
-            return times, name, frame.drop(columns=name)
+            return times, name
     found = {name: times for name in others if (times := _as_times(frame[name], time_format)) is not None}
+    text = [name for name in candidates if not pd.api.types.is_numeric_dtype(frame[name].dtype)]
+    if not found and len(text) == 1 and len(frame):
+        return find_clock(frame, text[0], time_format, source, option)  # says which row is no time
     if len(found) == 1:
         [(name, times)] = found.items()
-        return times, name, frame.drop(columns=name)
-    what = f"several columns that could be times ({_listed(found)})" if found else "no column of times"
+        return times, name
+    what = f"several columns that could be times ({listed(found)})" if found else "no column of times"
+    none = f"{option} none" if option.startswith("--") else f'{option}="none"'
     raise ValueError(
-        f"{source} has {what} among {_listed(frame.columns)}, expected one; name it by `--data.timestamp`, or say "
-        "`--data.timestamp none` if the rows are equally spaced and have no times."
+        f"{source} has {what} among {listed(frame.columns)}, expected one; name it by `{option}`, or say "
+        f"`{none}` if the rows are equally spaced and have no times."
     )
 
 
@@ -399,28 +407,34 @@ def _long_columns(
         )
     for name in (variate_column, value_column):
         if name not in frame.columns:
-            raise ValueError(f"{source} has no column {name!r}, expected one of {_listed(frame.columns)}.")
+            raise ValueError(f"{source} has no column {name!r}, expected one of {listed(frame.columns)}.")
     if times is None:
         raise ValueError(f"{source} is a long table without times, expected a column of times.")
     return variate_column, value_column
 
 
-def _numbers(column: pd.Series, name: str, source: str) -> np.ndarray:
-    """Turn a column into float64, blanks and NA into NaN."""
+def to_numbers(column: pd.Series) -> tuple[Float[np.ndarray, " row"], int | None]:
+    """Turn a column into float64, blanks and NA into NaN; return it and the first row that is no number, if any."""
     if pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_complex_dtype(column.dtype):
-        return column.to_numpy(dtype=np.float64, na_value=np.nan)
+        return column.to_numpy(dtype=np.float64, na_value=np.nan), None
     given = column.astype(object)
     given = given.map(lambda cell: cell.strip() if isinstance(cell, str) else cell)
     blank = given.isna() | (given == "")
     numbers = pd.to_numeric(given.where(~blank, None), errors="coerce")
     bad = np.asarray(numbers.isna() & ~blank)
     if bad.any() or pd.api.types.is_datetime64_any_dtype(column.dtype):
-        row = int(np.argmax(bad))
+        return numbers.to_numpy(dtype=np.float64), int(np.argmax(bad))
+    return numbers.to_numpy(dtype=np.float64), None
+
+
+def _numbers(column: pd.Series, name: str, source: str) -> np.ndarray:
+    values, bad = to_numbers(column)
+    if bad is not None:
         raise ValueError(
-            f"Column {name!r} of {source} holds {column.iloc[row]!r} in data row {row + 1}, expected a number; leave "
+            f"Column {name!r} of {source} holds {column.iloc[bad]!r} in data row {bad + 1}, expected a number; leave "
             f"the column out by `--data.exclude {name!r}` or correct the file."
         )
-    return numbers.to_numpy(dtype=np.float64)
+    return values
 
 
 def _wide_values(frame: pd.DataFrame, source: str) -> tuple[list[str], np.ndarray]:
@@ -522,9 +536,9 @@ def _frequency(times: pd.DatetimeIndex, rows: np.ndarray | None, clock: Clock, s
     steps = np.diff(times.asi8)
     unit = times.unit
     if (steps == steps[0]).all() and steps[0] > 0:
-        return _alias(times, int(steps[0]))
+        return alias(times, int(steps[0]))
     if (steps > 0).all() and clock == "strict" and len(times) >= 3:
-        named = _calendar_alias(times)  # months, business days, days across a change of daylight saving
+        named = calendar_alias(times)  # months, business days, days across a change of daylight saving
         if named:
             return named
     found, counts = np.unique(steps[steps > 0], return_counts=True)
@@ -532,7 +546,7 @@ def _frequency(times: pd.DatetimeIndex, rows: np.ndarray | None, clock: Clock, s
     if clock == "ignore":
         if not usual:
             raise ValueError(f"The times of {source} never go forward, expected a clock.")
-        return _alias(times[:1], usual)
+        return alias(times[:1], usual)
 
     def place(step: int) -> str:
         return "" if rows is None else f" in data row {rows[step + 1] + 1}"
@@ -543,7 +557,7 @@ def _frequency(times: pd.DatetimeIndex, rows: np.ndarray | None, clock: Clock, s
         raise ValueError(
             f"{source} has the time {times[wrong + 1]} again{place(wrong)}, expected every time once; keep "
             "the first rows by `--data.drop_duplicates true`, or average rows by `--data.resample "
-            f"{_alias(times[:1], usual) if usual else '1h'}`."
+            f"{alias(times[:1], usual) if usual else '1h'}`."
         )
     if (steps < 0).any():
         wrong = int(np.argmax(steps < 0))
@@ -551,30 +565,37 @@ def _frequency(times: pd.DatetimeIndex, rows: np.ndarray | None, clock: Clock, s
             f"{source} goes back from {times[wrong]} to {times[wrong + 1]}{place(wrong)}, expected rows in "
             "the order of time; sort the file."
         )
-    step = _alias(times[:1], usual)
+    step = alias(times[:1], usual)
     raise ValueError(
         f"{source} steps from {times[wrong]} to {times[wrong + 1]}{place(wrong)}, expected a regular step of "
         f"{pd.Timedelta(usual, unit=unit)}; average into regular steps by `--data.resample {step}`."
     )
 
 
-def _alias(times: pd.DatetimeIndex, step: int) -> str:
+def alias(times: pd.DatetimeIndex, step: int) -> str:
     """Name an even step; weeks by their day, as pandas does."""
     delta = pd.Timedelta(step, unit=times.unit)
     if delta % pd.Timedelta(days=7) == pd.Timedelta(0) and len(times) >= 3:
-        return _calendar_alias(times) or f"{delta.days}D"
+        return calendar_alias(times) or f"{delta.days}D"
     if delta % pd.Timedelta(days=1) == pd.Timedelta(0):
         return "D" if delta.days == 1 else f"{delta.days}D"
     return pd.tseries.frequencies.to_offset(delta).freqstr
 
 
-def _calendar_alias(times: pd.DatetimeIndex) -> str:
+def calendar_alias(times: pd.DatetimeIndex) -> str:
+    """Name the step of a calendar (months, business days) that at least three times follow, or ""."""
     with warnings.catch_warnings():  # pandas 3.1 announces another return type; both are accepted here
         warnings.simplefilter("ignore")
         named = pd.infer_freq(times)
     return "" if named is None else pd.tseries.frequencies.to_offset(named).freqstr
 
 
-def _listed(names: Any, most: int = 12) -> str:
+def plain(value: Any) -> str:
+    """Return a cell as Python writes it, for a message."""
+    return repr(value.item() if isinstance(value, np.generic) else value)
+
+
+def listed(names: Any, most: int = 12) -> str:
+    """Return names in quotes, the first ones of many, for a message."""
     names = [repr(str(name)) for name in names]
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -68,9 +68,10 @@ class Windows:
         targets: Number of targets.
         context: Steps read.
         horizon: Steps predicted.
-        known: Calendar marks of every row.
+        known: Rows of `Batch.known`: known covariates, calendar marks.
         observed: False where a value is missing; None if nothing is.
         truth: What the forecasts are compared with, if not the first rows of `values` (where those are filled).
+        hidden: Rows of `known` that end with the context; their horizon is 0 in a batch.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Windows:
         known: Float[Tensor, "known time"] | None = None,
         observed: Bool[Tensor, "variate time"] | None = None,
         truth: Float[Tensor, "target time"] | None = None,
+        hidden: slice = slice(0, 0),
     ) -> None:
         variates, rows = values.shape
         if rows < context + horizon:
@@ -95,6 +97,7 @@ class Windows:
         self.known = None if known is None or not len(known) else known.contiguous()
         self.observed = None if observed is None else observed.contiguous()
         self.truth = None if truth is None else truth.contiguous()
+        self.hidden = hidden
         self.targets = targets
         self.context = context
         self.horizon = horizon
@@ -138,6 +141,7 @@ class Windows:
             moved(self.known),
             moved(self.observed),
             moved(self.truth),
+            self.hidden,
         )
 
     def gather(self, starts: Int[Tensor, " batch"]) -> Batch:
@@ -149,10 +153,13 @@ class Windows:
         Returns:
             Contiguous tensors, time last. `observed` is set if anything in the table is missing.
         """
+        known = None if self._known is None else self._known.index_select(0, starts)
+        if known is not None and self.hidden.stop:
+            known[:, self.hidden, self.context :] = 0.0
         return Batch(
             past=self._past.index_select(0, starts),
             future=self._future.index_select(0, starts),
-            known=None if self._known is None else self._known.index_select(0, starts),
+            known=known,
             observed=None if self._observed is None else self._observed.index_select(0, starts),
         )
 

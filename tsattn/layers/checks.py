@@ -10,6 +10,29 @@ from torch import Tensor
 from tsattn.contracts import ForecastNetwork
 
 
+def forecast_size(network: ForecastNetwork, outputs: int) -> int:
+    """Return how many numbers a network's last map gives for each target: `outputs` for every step.
+
+    Raises:
+        ValueError: If `outputs` is below 1.
+    """
+    if outputs < 1:
+        raise ValueError(f"{type(network).__name__}: outputs is {outputs}, expected at least 1 number per step.")
+    return network.horizon * outputs
+
+
+def check_future(network: ForecastNetwork, covariates: int | None) -> None:
+    """Refuse an argument `future_covariates` that is no number of rows.
+
+    Raises:
+        ValueError: If it is negative.
+    """
+    if covariates is not None and covariates < 0:
+        raise ValueError(
+            f"{type(network).__name__}: future_covariates is {covariates}, expected None or a number of rows."
+        )
+
+
 def check_batch(
     network: ForecastNetwork,
     past: Float[Tensor, "batch variate context"],
@@ -47,6 +70,12 @@ def check_batch(
         raise ValueError(
             f"{name}: known has shape {tuple(known.shape)}, expected ({past.shape[0]}, any, {total}): "
             f"context={network.context} and horizon={network.horizon} steps of each mark."
+        )
+    if network.future_covariates is not None and (known is None or known.shape[1] < network.future_covariates):
+        found = "None" if known is None else f"{known.shape[1]} rows"
+        raise ValueError(
+            f"{name}: known is {found}, expected at least the {network.future_covariates} covariates of "
+            f"future_covariates={network.future_covariates}, with their horizon."
         )
     if observed is None:
         return

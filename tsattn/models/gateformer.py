@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tsattn.contracts import ForecastNetwork
 from tsattn.layers.attention import readable
-from tsattn.layers.checks import check_batch
+from tsattn.layers.checks import check_batch, forecast_size
 from tsattn.layers.convert import Conversion, Foreign
 from tsattn.layers.dropout import Dropout
 from tsattn.layers.encoder import PreNormLayer
@@ -39,6 +39,7 @@ class Gateformer(ForecastNetwork):
         patch: Steps of a patch.
         stride: Steps from one patch's start to the next one's; the last value is repeated as often at the end.
         dropout: Probability, everywhere.
+        outputs: Numbers forecast per step, for a wrapper in `tsattn.layers.probabilistic`.
 
     Raises:
         ValueError: If a length or number is impossible.
@@ -46,6 +47,9 @@ class Gateformer(ForecastNetwork):
     Source:
         Defaults: the authors' ETTh1 script (d_model, heads, d_ff) and run.py (others).
     """
+
+    reads_known = False
+    last = ("stage.projection",)
 
     def __init__(
         self,
@@ -58,13 +62,16 @@ class Gateformer(ForecastNetwork):
         patch: int = 8,
         stride: int = 8,
         dropout: float = 0.1,
+        outputs: int = 1,
     ) -> None:
         super().__init__(context, horizon)
+        self.outputs = outputs
         self.patch_embedding = PatchEmbedding(context, patch, stride, stride, d_model)
         self.temporal = _alike(PreNormLayer(d_model, heads, d_ff, dropout), layers)
         self.head = FlattenHead(self.patch_embedding.count, d_model, d_model, dropout)
-        self.stage = _VariateStage(context, horizon, d_model, heads, layers, d_ff, dropout)
+        self.stage = _VariateStage(context, forecast_size(self, outputs), d_model, heads, layers, d_ff, dropout)
         self.dropout = Dropout(dropout)
+        self.patching = (patch, stride, self.patch_embedding.count)
 
     @property
     def feature_size(self) -> int:
@@ -76,7 +83,7 @@ class Gateformer(ForecastNetwork):
         past: Float[Tensor, "batch variate context"],
         known: Float[Tensor, "batch known total"] | None = None,
         observed: Bool[Tensor, "batch variate context"] | None = None,
-    ) -> Float[Tensor, "batch variate horizon"]:
+    ) -> Float[Tensor, "batch variate horizon *output"]:
         """Forecast every variate, in the scale of `past`.
 
         Args:
@@ -88,7 +95,7 @@ class Gateformer(ForecastNetwork):
             ValueError: If a shape does not fit.
         """
         tokens, scale = self._encode(past, known, observed)
-        return restore(self.stage.projection(tokens), scale)
+        return restore(self.stage.projection(tokens), scale, self.outputs)
 
     def features(
         self,
@@ -117,12 +124,33 @@ class Gateformer(ForecastNetwork):
         }
         return named | {f"variate layer {i}": weights for i, weights in enumerate(maps[count:])}
 
+    @property
+    def attention_axes(self) -> dict[str, tuple[str, ...]]:
+        """Return the axes of the maps."""
+        return {"variate": ("head", "variate", "variate"), "temporal": ("variate", "head", "patch", "patch")}
+
+    def gates(
+        self,
+        past: Float[Tensor, "batch variate context"],
+        known: Float[Tensor, "batch known total"] | None = None,
+        observed: Bool[Tensor, "batch variate context"] | None = None,
+    ) -> dict[str, Float[Tensor, "batch variate d_model"]]:
+        """Return what the gates let through, between 0 and 1, one number per variate and dimension.
+
+        "gate 1" is the weight of the token of the whole context, 1 minus it that of the temporal token. "gate 2" is the
+        weight of the token before attention between variates, 1 minus it that of the token after.
+        """
+        gates: list[Tensor] = []
+        self._encode(past, known, observed, gates=gates)
+        return {f"gate {i}": gate for i, gate in enumerate(gates, 1)}
+
     def _encode(
         self,
         past: Float[Tensor, "batch variate context"],
         known: Float[Tensor, "batch known total"] | None,
         observed: Bool[Tensor, "batch variate context"] | None,
         maps: list[Tensor] | None = None,
+        gates: list[Tensor] | None = None,
     ) -> tuple[Float[Tensor, "batch variate d_model"], Normalised]:
         check_batch(self, past, known, observed)
         scale = normalise(past, observed)
@@ -131,7 +159,7 @@ class Gateformer(ForecastNetwork):
         for layer in self.temporal:
             tokens = layer(tokens, mask, maps)
         temporal = self.head(tokens.flatten(1).unflatten(0, past.shape[:2]))
-        return self.stage(scale.series, temporal, observed, maps), scale
+        return self.stage(scale.series, temporal, observed, maps, gates), scale
 
     @classmethod
     def from_authors(cls, state: dict[str, Tensor], source: str = "gateformer", **given: Any) -> Conversion:
@@ -196,6 +224,7 @@ class GatedForecaster(ForecastNetwork):
         layers: Encoder layers between variates.
         d_ff: Width of the position-wise networks.
         dropout: Probability, everywhere in the stage.
+        outputs: Numbers forecast per step, for a wrapper in `tsattn.layers.probabilistic`.
 
     Raises:
         ValueError: If the network has no per-variate features or forecasts one target of several series only.
@@ -203,6 +232,8 @@ class GatedForecaster(ForecastNetwork):
     Source:
         Defaults: those of `Gateformer`.
     """
+
+    last = ("stage.projection",)
 
     def __init__(
         self,
@@ -212,6 +243,7 @@ class GatedForecaster(ForecastNetwork):
         layers: int = 2,
         d_ff: int = 64,
         dropout: float = 0.1,
+        outputs: int = 1,
     ) -> None:
         super().__init__(network.context, network.horizon)
         try:
@@ -220,12 +252,14 @@ class GatedForecaster(ForecastNetwork):
             raise ValueError(
                 f"GatedForecaster: {type(network).__name__} has no per-variate features, expected a network that does."
             ) from error
-        self.variates = network.variates
+        self.variates, self.targets, self.outputs = network.variates, network.targets, outputs
         self.reads_missing, self.why_no_missing = network.reads_missing, network.why_no_missing
+        self.reads_known, self.future_covariates = network.reads_known, network.future_covariates
+        self.patching = network.patching
         self.network = network
         self.temporal = nn.Linear(size, d_model)
         self.dropout = Dropout(dropout)
-        self.stage = _VariateStage(self.context, self.horizon, d_model, heads, layers, d_ff, dropout)
+        self.stage = _VariateStage(self.context, forecast_size(self, outputs), d_model, heads, layers, d_ff, dropout)
 
     @property
     def feature_size(self) -> int:
@@ -237,7 +271,7 @@ class GatedForecaster(ForecastNetwork):
         past: Float[Tensor, "batch variate context"],
         known: Float[Tensor, "batch known total"] | None = None,
         observed: Bool[Tensor, "batch variate context"] | None = None,
-    ) -> Float[Tensor, "batch variate horizon"]:
+    ) -> Float[Tensor, "batch variate horizon *output"]:
         """Forecast every variate, in the scale of `past`.
 
         Args:
@@ -249,7 +283,7 @@ class GatedForecaster(ForecastNetwork):
             ValueError: If a shape does not fit, or the network's features leave variates out.
         """
         tokens, scale = self._encode(past, known, observed)
-        return restore(self.stage.projection(tokens), scale)
+        return restore(self.stage.projection(tokens), scale, self.outputs)
 
     def features(
         self,
@@ -273,12 +307,34 @@ class GatedForecaster(ForecastNetwork):
         theirs = self.network.attention_maps(past, known, observed)
         return named | {f"network {name}": weights for name, weights in theirs.items()}
 
+    @property
+    def attention_axes(self) -> dict[str, tuple[str, ...]]:
+        """Return the axes of the maps."""
+        theirs = {f"network {kind}".rstrip(): axes for kind, axes in self.network.attention_axes.items()}
+        return {"variate": ("head", "variate", "variate")} | theirs
+
+    def gates(
+        self,
+        past: Float[Tensor, "batch variate context"],
+        known: Float[Tensor, "batch known total"] | None = None,
+        observed: Bool[Tensor, "batch variate context"] | None = None,
+    ) -> dict[str, Float[Tensor, "batch variate d_model"]]:
+        """Return what the gates let through, between 0 and 1, one number per variate and dimension.
+
+        "gate 1" is the weight of the token of the whole context, 1 minus it that of the temporal token. "gate 2" is the
+        weight of the token before attention between variates, 1 minus it that of the token after.
+        """
+        gates: list[Tensor] = []
+        self._encode(past, known, observed, gates=gates)
+        return {f"gate {i}": gate for i, gate in enumerate(gates, 1)}
+
     def _encode(
         self,
         past: Float[Tensor, "batch variate context"],
         known: Float[Tensor, "batch known total"] | None,
         observed: Bool[Tensor, "batch variate context"] | None,
         maps: list[Tensor] | None = None,
+        gates: list[Tensor] | None = None,
     ) -> tuple[Float[Tensor, "batch variate d_model"], Normalised]:
         check_batch(self, past, known, observed)
         features = self.network.features(past, known, observed)
@@ -288,14 +344,14 @@ class GatedForecaster(ForecastNetwork):
                 f"expected all {past.shape[1]}."
             )
         scale = normalise(past, observed)
-        return self.stage(scale.series, self.dropout(self.temporal(features)), observed, maps), scale
+        return self.stage(scale.series, self.dropout(self.temporal(features)), observed, maps, gates), scale
 
 
 class _VariateStage(nn.Module):
     """Global token, gate 1, attention between variates, gate 2; `projection` is the last linear map, for the caller."""
 
     def __init__(
-        self, context: int, horizon: int, d_model: int, heads: int, layers: int, d_ff: int, dropout: float
+        self, context: int, size: int, d_model: int, heads: int, layers: int, d_ff: int, dropout: float
     ) -> None:
         super().__init__()
         self.embedding = nn.Linear(context, d_model)
@@ -305,7 +361,7 @@ class _VariateStage(nn.Module):
         self.gate_after = nn.Linear(d_model, d_model)
         self.layers = _alike(PreNormLayer(d_model, heads, d_ff, dropout), layers)
         self.dropout = Dropout(dropout)
-        self.projection = nn.Linear(d_model, horizon)
+        self.projection = nn.Linear(d_model, size)
 
     def forward(
         self,
@@ -313,16 +369,19 @@ class _VariateStage(nn.Module):
         temporal: Float[Tensor, "batch variate d_model"],
         observed: Bool[Tensor, "batch variate context"] | None,
         maps: list[Tensor] | None,
+        gates: list[Tensor] | None,
     ) -> Float[Tensor, "batch variate d_model"]:
         whole = self.dropout(self.embedding(series))
-        gate = (self.gate_global(whole) + self.gate_temporal(temporal)).sigmoid()
-        before = torch.lerp(temporal, whole, gate)
+        first = (self.gate_global(whole) + self.gate_temporal(temporal)).sigmoid()
+        before = torch.lerp(temporal, whole, first)
         mask = None if observed is None else readable(observed.any(-1))
         after = before
         for layer in self.layers:
             after = layer(after, mask, maps)
-        gate = (self.gate_before(before) + self.gate_after(after)).sigmoid()
-        return torch.lerp(after, before, gate)
+        second = (self.gate_before(before) + self.gate_after(after)).sigmoid()
+        if gates is not None:
+            gates += [first, second]
+        return torch.lerp(after, before, second)
 
 
 def _alike(layer: nn.Module, count: int) -> nn.ModuleList:

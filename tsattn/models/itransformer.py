@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from tsattn.contracts import ForecastNetwork
 from tsattn.layers.attention import readable
-from tsattn.layers.checks import check_batch
+from tsattn.layers.checks import check_batch, check_future, forecast_size
 from tsattn.layers.convert import Conversion, Foreign
 from tsattn.layers.dropout import Dropout
 from tsattn.layers.encoder import EncoderLayer
-from tsattn.layers.norm import Normalised, normalise, restore, unchanged
+from tsattn.layers.norm import Normalised, normalise, normalise_known, restore, unchanged
 
 
 class ITransformer(ForecastNetwork):
@@ -25,7 +25,8 @@ class ITransformer(ForecastNetwork):
 
     No weight depends on the number of variates or marks and no token knows its place: the network reads any number, and
     reordering the variates reorders the forecast. The first `context` steps of each mark in `known` become one further
-    token through the same linear map; the horizon's marks are not read, as in the authors' code.
+    token through the same linear map; the horizon's marks are not read, as in the authors' code. With
+    `future_covariates` (ours), all steps of each row of `known` do, through a linear map of their own.
 
     Args:
         context: Steps read.
@@ -37,6 +38,9 @@ class ITransformer(ForecastNetwork):
         dropout: Probability, everywhere.
         activation: "gelu" or "relu".
         normalize: Whether each series is normalised over its context (the authors' use_norm).
+        future_covariates: None, or how many rows of `known` are covariates, first, whose context is normalised as that
+            of a series (if `normalize`) and their horizon likewise; then all of `known` is read, NaN where missing.
+        outputs: Numbers forecast per step, for a wrapper in `tsattn.layers.probabilistic`.
 
     Raises:
         ValueError: If a length or number is impossible.
@@ -44,6 +48,9 @@ class ITransformer(ForecastNetwork):
     Source:
         Defaults: the authors' run.py.
     """
+
+    takes_future = True
+    last = ("projection",)
 
     def __init__(
         self,
@@ -56,8 +63,12 @@ class ITransformer(ForecastNetwork):
         dropout: float = 0.1,
         activation: str = "gelu",
         normalize: bool = True,
+        future_covariates: int | None = None,
+        outputs: int = 1,
     ) -> None:
         super().__init__(context, horizon)
+        check_future(self, future_covariates)
+        self.future_covariates, self.outputs = future_covariates, outputs
         self.normalize = normalize
         self.reads_missing = normalize
         self.why_no_missing = "" if normalize else "normalize=False leaves no mean to stand in for a missing value"
@@ -65,7 +76,9 @@ class ITransformer(ForecastNetwork):
         self.dropout = Dropout(dropout)
         self.layers = nn.ModuleList(EncoderLayer(d_model, heads, d_ff, dropout, activation) for _ in range(layers))
         self.norm = nn.LayerNorm(d_model)
-        self.projection = nn.Linear(d_model, horizon)
+        self.projection = nn.Linear(d_model, forecast_size(self, outputs))
+        if future_covariates is not None:
+            self.known_embedding = nn.Linear(context + horizon, d_model)
 
     @property
     def feature_size(self) -> int:
@@ -77,20 +90,20 @@ class ITransformer(ForecastNetwork):
         past: Float[Tensor, "batch variate context"],
         known: Float[Tensor, "batch known total"] | None = None,
         observed: Bool[Tensor, "batch variate context"] | None = None,
-    ) -> Float[Tensor, "batch variate horizon"]:
+    ) -> Float[Tensor, "batch variate horizon *output"]:
         """Forecast every variate, in the scale of `past`.
 
         Args:
             past: The context of every variate.
-            known: Calendar marks; the first `context` steps are read.
+            known: Covariates and calendar marks; the first `context` steps are read, all with `future_covariates`.
             observed: False where a value is missing. A variate with nothing observed is not attended to; its own
                 forecast is its mean, 0, give or take 0.003 of what the network says.
 
         Raises:
-            ValueError: If a shape does not fit, or values are missing and `normalize` is False.
+            ValueError: If a shape or number does not fit, or values are missing and `normalize` is False.
         """
         tokens, scale = self._encode(past, known, observed)
-        return restore(self.projection(tokens), scale)
+        return restore(self.projection(tokens), scale, self.outputs)
 
     def features(
         self,
@@ -107,10 +120,15 @@ class ITransformer(ForecastNetwork):
         known: Float[Tensor, "batch known total"] | None = None,
         observed: Bool[Tensor, "batch variate context"] | None = None,
     ) -> dict[str, Float[Tensor, "batch head token token"]]:
-        """Return "layer 0", ...: which variate or mark (in this order) reads which."""
+        """Return "layer 0", ...: which variate or row of `known` (in this order) reads which."""
         maps: list[Tensor] = []
         self._encode(past, known, observed, maps)
         return {f"layer {i}": weights for i, weights in enumerate(maps)}
+
+    @property
+    def attention_axes(self) -> dict[str, tuple[str, ...]]:
+        """Return the axes of the maps."""
+        return {"": ("head", "variate", "variate")}
 
     def _encode(
         self,
@@ -123,15 +141,22 @@ class ITransformer(ForecastNetwork):
         scale = normalise(past, observed) if self.normalize else unchanged(past)
         series = scale.series
         mask = None if observed is None else observed.any(-1)
-        if known is not None:
-            marks = known[:, :, : self.context]
-            series = torch.cat([series, marks], dim=1)
-            if mask is not None:
-                mask = torch.cat([mask, mask.new_ones(marks.shape[:2])], dim=1)
+        variates = past.shape[1]
+        if known is not None and self.future_covariates is not None:
+            covariates = self.future_covariates if self.normalize else 0
+            rows, seen = normalise_known(known, covariates, self.context)
+            tokens = torch.cat([self.embedding(series), self.known_embedding(rows)], dim=1)
+            mask = torch.cat([seen.new_ones(past.shape[:2]) if mask is None else mask, seen], dim=1)
+        else:
+            if known is not None:
+                marks = known[:, :, : self.context]
+                series = torch.cat([series, marks], dim=1)
+                if mask is not None:
+                    mask = torch.cat([mask, mask.new_ones(marks.shape[:2])], dim=1)
+            tokens = self.embedding(series)
+        tokens = self.dropout(tokens)
         if mask is not None:
             mask = readable(mask)
-        tokens = self.dropout(self.embedding(series))
-        variates = past.shape[1]
         for i, layer in enumerate(self.layers):
             last = i == len(self.layers) - 1 and maps is None  # nobody reads the marks after it
             tokens = layer(tokens, mask, maps, first=variates if last else None)

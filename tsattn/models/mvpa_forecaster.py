@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from tsattn.contracts import ForecastNetwork
-from tsattn.layers.checks import check_batch
+from tsattn.layers.checks import check_batch, forecast_size
 from tsattn.layers.dropout import Dropout
 from tsattn.layers.encoder import FeedForward
 from tsattn.layers.mvpa import MVPAttention
@@ -43,6 +43,7 @@ class MVPAForecaster(ForecastNetwork):
             weighed by its place alone.
         channel_rows: Channel distances that are told apart: 0, 1, ..., and "channel_rows - 1 or more".
         dropout: Probability, of tokens and residual branches.
+        outputs: Numbers forecast per step, for a wrapper in `tsattn.layers.probabilistic`.
 
     Raises:
         ValueError: If a length or number is impossible.
@@ -50,6 +51,8 @@ class MVPAForecaster(ForecastNetwork):
     Source:
         Defaults: ours, by the validation loss of ETTh1 and ETTh2 96 -> 96.
     """
+
+    last = ("head",)
 
     def __init__(
         self,
@@ -64,8 +67,10 @@ class MVPAForecaster(ForecastNetwork):
         window: int | None = None,
         channel_rows: int = 2,
         dropout: float = 0.1,
+        outputs: int = 1,
     ) -> None:
         super().__init__(context, horizon)
+        self.outputs = outputs
         if channel_rows < 1:
             raise ValueError(f"MVPAForecaster: channel_rows is {channel_rows}, expected at least 1.")
         if layers < 1:
@@ -75,6 +80,7 @@ class MVPAForecaster(ForecastNetwork):
         self.patch, self.stride = patch, stride
         self.pad = -max(context - patch, 0) % max(stride, 1)
         self.count = patch_count(context, patch, stride, self.pad)
+        self.patching = (patch, stride, self.count)
         self.embedding = nn.Linear(patch, d_model)
         self.known_embedding = nn.Linear(patch, d_model)
         self.time_table = nn.Parameter(torch.randn(2, self.count, d_model) * 0.02)  # to earlier and to later patches
@@ -82,7 +88,8 @@ class MVPAForecaster(ForecastNetwork):
         self.dropout = Dropout(dropout)
         self.layers = nn.ModuleList(_Block(d_model, heads, d_ff, window, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(d_model)
-        self.head = FlattenHead(self.count, d_model, horizon, dropout=0.0)  # none on the forecast itself
+        size = forecast_size(self, outputs)
+        self.head = FlattenHead(self.count, d_model, size, dropout=0.0)  # none on the forecast itself
 
     @property
     def feature_size(self) -> int:
@@ -94,7 +101,7 @@ class MVPAForecaster(ForecastNetwork):
         past: Float[Tensor, "batch variate context"],
         known: Float[Tensor, "batch known total"] | None = None,
         observed: Bool[Tensor, "batch variate context"] | None = None,
-    ) -> Float[Tensor, "batch variate horizon"]:
+    ) -> Float[Tensor, "batch variate horizon *output"]:
         """Forecast every variate, in the scale of `past`.
 
         Args:
@@ -107,7 +114,7 @@ class MVPAForecaster(ForecastNetwork):
             ValueError: If a shape does not fit.
         """
         flat, scale = self._encode(past, known, observed)
-        return restore(self.head(flat), scale)
+        return restore(self.head(flat), scale, self.outputs)
 
     def features(
         self,
@@ -132,6 +139,39 @@ class MVPAForecaster(ForecastNetwork):
         self._encode(past, known, observed, maps)
         return {f"layer {i}": layer.weights.flatten(4, 5).flatten(2, 3) for i, layer in enumerate(maps)}
 
+    @property
+    def attention_axes(self) -> dict[str, tuple[str, ...]]:
+        """Return the axes of the maps."""
+        return {"": ("head", "cell", "cell")}
+
+    def marginals(
+        self,
+        past: Float[Tensor, "batch variate context"],
+        known: Float[Tensor, "batch known total"] | None = None,
+        observed: Bool[Tensor, "batch variate context"] | None = None,
+    ) -> dict[str, Float[Tensor, "batch layer head query key"]]:
+        """Return which channel reads which and which patch reads which, also without a term of the attention.
+
+        "channels all" is the share that each channel gives to each other one, over all patches of the key and in the
+        mean over those of the query; "steps all" is the same of patches, over channels. In "channels without content",
+        "... without time" and "... without channel" (and for steps) the softmax is taken anew from the logits less that
+        term; what its layer reads is not changed by that, and no later layer is. Every row sums to 1, or is 0 where
+        nothing may be read. Channels are the variates, then the rows of `known`.
+        """
+        maps: list[MVPAMaps] = []
+        tokens, mask, _ = self._tokens(past, known, observed)
+        self._mix(tokens, mask, maps)
+        found: dict[str, list[Tensor]] = {}
+        for layer in maps:
+            terms = {"content": layer.content, "time": layer.time, "channel": layer.channel}
+            shares = {"all": layer.weights}
+            for left in terms:
+                shares[f"without {left}"] = _softmax([x for term, x in terms.items() if term != left], mask)
+            for name, weights in shares.items():
+                found.setdefault(f"channels {name}", []).append(weights.sum(4).mean(2))
+                found.setdefault(f"steps {name}", []).append(weights.sum(5).mean(3))
+        return {name: torch.stack(of_layers, 1) for name, of_layers in found.items()}
+
     def _encode(
         self,
         past: Float[Tensor, "batch variate context"],
@@ -139,22 +179,52 @@ class MVPAForecaster(ForecastNetwork):
         observed: Bool[Tensor, "batch variate context"] | None,
         maps: list[MVPAMaps] | None = None,
     ) -> tuple[Float[Tensor, "batch variate feature"], Normalised]:
+        tokens, mask, scale = self._tokens(past, known, observed)
+        tokens = self._mix(tokens, mask, maps)
+        return self.norm(tokens[:, :, : past.shape[1]]).transpose(1, 2).flatten(2), scale
+
+    def _tokens(
+        self,
+        past: Float[Tensor, "batch variate context"],
+        known: Float[Tensor, "batch known total"] | None,
+        observed: Bool[Tensor, "batch variate context"] | None,
+    ) -> tuple[Float[Tensor, "batch patch channel d_model"], Bool[Tensor, "batch patch channel"] | None, Normalised]:
+        """Return the grid of tokens, which of them may be read, and the scale of the series."""
         check_batch(self, past, known, observed)
         scale = normalise(past, observed)
-        variates, cut = past.shape[1], (self.patch, self.stride, self.pad)
+        cut = (self.patch, self.stride, self.pad)
         tokens = self.embedding(patches(scale.series, *cut))
         seen = None if observed is None else patches_observed(observed, *cut)
         if known is not None:
             marks = self.known_embedding(patches(known[..., : self.context], *cut))
             tokens = torch.cat([tokens, marks], 1)
             seen = None if seen is None else torch.cat([seen, seen.new_ones(marks.shape[:3])], 1)
-        tokens = self.dropout(tokens).transpose(1, 2)  # (batch, patch, channel, d_model)
-        mask = None if seen is None else seen.transpose(1, 2)
-        distance = torch.arange(tokens.shape[2], device=past.device).clamp(max=len(self.channel_table) - 1)
+        return self.dropout(tokens).transpose(1, 2), None if seen is None else seen.transpose(1, 2), scale
+
+    def _mix(
+        self,
+        tokens: Float[Tensor, "batch patch channel d_model"],
+        mask: Bool[Tensor, "batch patch channel"] | None,
+        maps: list[MVPAMaps] | None,
+    ) -> Float[Tensor, "batch patch channel d_model"]:
+        distance = torch.arange(tokens.shape[2], device=tokens.device).clamp(max=len(self.channel_table) - 1)
         channel_table = self.channel_table[distance]
         for layer in self.layers:
             tokens = layer(tokens, self.time_table, channel_table, mask, maps)
-        return self.norm(tokens[:, :, :variates]).transpose(1, 2).flatten(2), scale
+        return tokens
+
+
+def _softmax(
+    terms: list[Float[Tensor, "batch head patch channel patch channel"]],
+    mask: Bool[Tensor, "batch patch channel"] | None,
+) -> Float[Tensor, "batch head patch channel patch channel"]:
+    """Return the softmax of a sum of terms over the keys that may be read; 0 where there are none."""
+    logits = torch.stack(terms).sum(0).flatten(4)
+    if mask is None:
+        return logits.softmax(-1).view_as(terms[0])
+    hidden = ~mask.flatten(1)[:, None, None, None]
+    weights = logits.masked_fill(hidden, torch.finfo(logits.dtype).min).softmax(-1).masked_fill(hidden, 0)
+    return weights.view_as(terms[0])
 
 
 class _Block(nn.Module):

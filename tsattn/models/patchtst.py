@@ -16,11 +16,11 @@ from torch.nn import functional as F
 
 from tsattn.contracts import ForecastNetwork
 from tsattn.layers.attention import readable
-from tsattn.layers.checks import check_batch
+from tsattn.layers.checks import check_batch, forecast_size
 from tsattn.layers.convert import Conversion, Foreign
 from tsattn.layers.dropout import Dropout
 from tsattn.layers.encoder import EncoderLayer, FeedForward
-from tsattn.layers.norm import Normalised, normalise, restore, unchanged
+from tsattn.layers.norm import Normalised, normalise, per_step, restore, unchanged
 from tsattn.layers.patch import FlattenHead, PatchEmbedding, patch_count, patches, patches_observed, sinusoids
 
 
@@ -41,6 +41,7 @@ class PatchTST(ForecastNetwork):
         stride: Steps from one patch's start to the next one's; the last value is repeated as often at the end.
         dropout: Probability, everywhere, the forecast itself included.
         activation: "gelu" or "relu".
+        outputs: Numbers forecast per step, for a wrapper in `tsattn.layers.probabilistic`.
 
     Raises:
         ValueError: If a length or number is impossible.
@@ -48,6 +49,10 @@ class PatchTST(ForecastNetwork):
     Source:
         Defaults: Time-Series-Library's run.py; patch and stride are constants there.
     """
+
+    reads_covariates = False
+    reads_known = False
+    last = ("head",)
 
     def __init__(
         self,
@@ -61,13 +66,16 @@ class PatchTST(ForecastNetwork):
         stride: int = 8,
         dropout: float = 0.1,
         activation: str = "gelu",
+        outputs: int = 1,
     ) -> None:
         super().__init__(context, horizon)
+        self.outputs = outputs
         self.patch_embedding = PatchEmbedding(context, patch, stride, stride, d_model)
         self.dropout = Dropout(dropout)
         self.layers = nn.ModuleList(EncoderLayer(d_model, heads, d_ff, dropout, activation) for _ in range(layers))
         self.norm = nn.BatchNorm1d(d_model)
-        self.head = FlattenHead(self.patch_embedding.count, d_model, horizon, dropout)
+        self.head = FlattenHead(self.patch_embedding.count, d_model, forecast_size(self, outputs), dropout)
+        self.patching = (patch, stride, self.patch_embedding.count)
 
     @property
     def feature_size(self) -> int:
@@ -79,7 +87,7 @@ class PatchTST(ForecastNetwork):
         past: Float[Tensor, "batch variate context"],
         known: Float[Tensor, "batch known total"] | None = None,
         observed: Bool[Tensor, "batch variate context"] | None = None,
-    ) -> Float[Tensor, "batch variate horizon"]:
+    ) -> Float[Tensor, "batch variate horizon *output"]:
         """Forecast every variate, in the scale of `past`.
 
         Args:
@@ -91,7 +99,7 @@ class PatchTST(ForecastNetwork):
             ValueError: If a shape does not fit.
         """
         flat, scale = self._encode(past, known, observed)
-        return restore(self.head(flat), scale)
+        return restore(self.head(flat), scale, self.outputs)
 
     def features(
         self,
@@ -112,6 +120,11 @@ class PatchTST(ForecastNetwork):
         maps: list[Tensor] = []
         self._encode(past, known, observed, maps)
         return {f"layer {i}": weights.unflatten(0, past.shape[:2]) for i, weights in enumerate(maps)}
+
+    @property
+    def attention_axes(self) -> dict[str, tuple[str, ...]]:
+        """Return the axes of the maps."""
+        return {"": ("variate", "head", "patch", "patch")}
 
     def _encode(
         self,
@@ -188,6 +201,7 @@ class PatchTSTOfficial(ForecastNetwork):
         kernel_size: Steps of the moving average, odd.
         individual: Whether every variate has its own last linear map; needs `variates`.
         variates: Number of variates, for `affine` and `individual`; otherwise any number will do.
+        outputs: Numbers forecast per step, for a wrapper in `tsattn.layers.probabilistic`.
 
     Raises:
         ValueError: If a length or number is impossible or `variates` is missing.
@@ -195,6 +209,9 @@ class PatchTSTOfficial(ForecastNetwork):
     Source:
         Defaults: the authors' ETTm1 script (d_model, heads, layers, d_ff, dropout) and run_longExp.py (others).
     """
+
+    reads_covariates = False
+    reads_known = False
 
     def __init__(
         self,
@@ -216,8 +233,10 @@ class PatchTSTOfficial(ForecastNetwork):
         kernel_size: int = 25,
         individual: bool = False,
         variates: int | None = None,
+        outputs: int = 1,
     ) -> None:
         super().__init__(context, horizon)
+        self.outputs = outputs
         tied = individual or (affine and revin)
         if tied and variates is None:
             raise ValueError(
@@ -237,16 +256,19 @@ class PatchTSTOfficial(ForecastNetwork):
                 False,
                 "revin=False leaves no mean to stand in for a missing value",
             )
+        size = forecast_size(self, outputs)
         self.parts = nn.ModuleDict(
             {
                 name: _Backbone(
-                    *(context, horizon, d_model, heads, layers, d_ff, patch, stride, dropout, head_dropout, pad_end),
+                    *(context, size, d_model, heads, layers, d_ff, patch, stride, dropout, head_dropout, pad_end),
                     *(_RevIN(variates if affine else None, subtract_last) if revin else None,),
                     variates if individual else None,
                 )
                 for name in (("residual", "trend") if decomposition else ("series",))
             }
         )
+        self.last = tuple(f"parts.{name}.head" for name in self.parts)
+        self.patching = (patch, stride, patch_count(context, patch, stride, stride if pad_end else 0))
 
     @property
     def feature_size(self) -> int:
@@ -258,7 +280,7 @@ class PatchTSTOfficial(ForecastNetwork):
         past: Float[Tensor, "batch variate context"],
         known: Float[Tensor, "batch known total"] | None = None,
         observed: Bool[Tensor, "batch variate context"] | None = None,
-    ) -> Float[Tensor, "batch variate horizon"]:
+    ) -> Float[Tensor, "batch variate horizon *output"]:
         """Forecast every variate, in the scale of `past`.
 
         Args:
@@ -270,7 +292,7 @@ class PatchTSTOfficial(ForecastNetwork):
             ValueError: If a shape does not fit, or values are missing and `revin` is False or `decomposition` True.
         """
         forecasts = [self._part(name)(series, mask) for name, series, mask in self._split(past, known, observed)]
-        return forecasts[0] if len(forecasts) == 1 else forecasts[0] + forecasts[1]
+        return per_step(forecasts[0] if len(forecasts) == 1 else forecasts[0] + forecasts[1], self.outputs)
 
     def features(
         self,
@@ -297,6 +319,12 @@ class PatchTSTOfficial(ForecastNetwork):
             prefix = f"{name} " if self.decomposition else ""
             named |= {f"{prefix}layer {i}": weights.unflatten(0, past.shape[:2]) for i, weights in enumerate(maps)}
         return named
+
+    @property
+    def attention_axes(self) -> dict[str, tuple[str, ...]]:
+        """Return the axes of the maps."""
+        kinds = list(self.parts) if self.decomposition else [""]
+        return dict.fromkeys(kinds, ("variate", "head", "patch", "patch"))
 
     def _part(self, name: str) -> "_Backbone":
         return cast(_Backbone, self.parts[name])
@@ -422,8 +450,8 @@ class _RevIN(nn.Module):
         return Normalised(series, middle, scale)
 
     def restore(
-        self, forecast: Float[Tensor, "batch variate horizon"], scale: Normalised
-    ) -> Float[Tensor, "batch variate horizon"]:
+        self, forecast: Float[Tensor, "batch variate size"], scale: Normalised
+    ) -> Float[Tensor, "batch variate size"]:
         if self.affine:
             forecast = (forecast - self.bias[:, None]) / (self.weight[:, None] + 1e-10)
         return restore(forecast, scale)
@@ -435,7 +463,7 @@ class _Backbone(nn.Module):
     def __init__(
         self,
         context: int,
-        horizon: int,
+        size: int,
         d_model: int,
         heads: int,
         layers: int,
@@ -458,14 +486,14 @@ class _Backbone(nn.Module):
         self.layers = nn.ModuleList(_Layer(d_model, heads, d_ff, dropout) for _ in range(layers))
         self.head: nn.Module
         if individual is None:
-            self.head = FlattenHead(count, d_model, horizon, head_dropout)
+            self.head = FlattenHead(count, d_model, size, head_dropout)
         else:
-            self.head = _IndividualHead(individual, count * d_model, horizon, head_dropout)
+            self.head = _IndividualHead(individual, count * d_model, size, head_dropout)
         self.feature_size = count * d_model
 
     def forward(
         self, past: Float[Tensor, "batch variate context"], observed: Bool[Tensor, "batch variate context"] | None
-    ) -> Float[Tensor, "batch variate horizon"]:
+    ) -> Float[Tensor, "batch variate size"]:
         flat, scale = self.encode(past, observed)
         forecast = self.head(flat)
         return forecast if self.revin is None else self.revin.restore(forecast, scale)
@@ -524,14 +552,14 @@ class _Layer(nn.Module):
 class _IndividualHead(nn.Module):
     """One linear map per variate."""
 
-    def __init__(self, variates: int, feature: int, horizon: int, dropout: float) -> None:
+    def __init__(self, variates: int, feature: int, size: int, dropout: float) -> None:
         super().__init__()
         bound = feature**-0.5  # as nn.Linear
-        self.weight = nn.Parameter(torch.empty(variates, horizon, feature).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(variates, horizon).uniform_(-bound, bound))
+        self.weight = nn.Parameter(torch.empty(variates, size, feature).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(variates, size).uniform_(-bound, bound))
         self.dropout = Dropout(dropout)
 
-    def forward(self, flat: Float[Tensor, "batch variate feature"]) -> Float[Tensor, "batch variate horizon"]:
+    def forward(self, flat: Float[Tensor, "batch variate feature"]) -> Float[Tensor, "batch variate size"]:
         return self.dropout(torch.einsum("bvf,vhf->bvh", flat, self.weight) + self.bias)
 
 

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from tsattn.contracts import ForecastNetwork
 from tsattn.layers.attention import CrossAttention, SelfAttention, readable
-from tsattn.layers.checks import check_batch
+from tsattn.layers.checks import check_batch, check_future, forecast_size
 from tsattn.layers.convert import Conversion, Foreign
 from tsattn.layers.dropout import Dropout
 from tsattn.layers.encoder import FeedForward
-from tsattn.layers.norm import Normalised, normalise, restore, unchanged
+from tsattn.layers.norm import Normalised, normalise, normalise_known, restore, unchanged
 from tsattn.layers.patch import FlattenHead, PatchEmbedding, sinusoids
 
 
@@ -26,7 +26,8 @@ class TimeXer(ForecastNetwork):
     """Forecast targets from their own patches and from whole exogenous series.
 
     Exogenous are, for "M", all series of `past` themselves, else those after the first; and, for all, the first
-    `context` steps of each mark in `known`. Their future is not read, as in the authors' code.
+    `context` steps of each mark in `known`. Their future is not read, as in the authors' code. With `future_covariates`
+    (ours), all steps of each row of `known` are, through a linear map of their own.
 
     Where `patch` does not divide `context`, patches start at the oldest step and the newest `context % patch` steps are
     in no patch; only the exogenous tokens (for "M", those of the targets, too) see them. The authors' code does so.
@@ -34,8 +35,8 @@ class TimeXer(ForecastNetwork):
     Args:
         context: Steps read.
         horizon: Steps predicted.
-        variates: Series in `past`. For "M" all are targets, and each has its global token; for "MS" and "S" no weight
-            depends on it.
+        variates: Series in `past`. For "M" all are targets (see `targets`), and each target has its global token; for
+            "MS" and "S" no weight depends on it.
         features: "M" (every series is a target), "MS" (the first is the target, the others are exogenous) or "S" (one
             series; only marks are exogenous, and without marks the cross-attention reads nothing and leaves its bias).
         d_model: Length of a token.
@@ -46,10 +47,14 @@ class TimeXer(ForecastNetwork):
         dropout: Probability, everywhere, the forecast itself included.
         activation: "gelu" or "relu".
         normalize: Whether each series is normalised over its context (the authors' use_norm).
+        targets: For "M": so many of the first series are targets, all are exogenous; None for all.
+        future_covariates: None, or how many rows of `known` are covariates, first, whose context is normalised as that
+            of a series (if `normalize`) and their horizon likewise; then all of `known` is read, NaN where missing.
+        outputs: Numbers forecast per step, for a wrapper in `tsattn.layers.probabilistic`.
 
     Attributes:
         variates: Series that `past` must have: `variates` for "M", any for "MS", 1 for "S".
-        targets: None for "M", else 1.
+        targets: None if all series are targets, else how many are.
 
     Raises:
         ValueError: If a length, number or name is impossible.
@@ -57,6 +62,9 @@ class TimeXer(ForecastNetwork):
     Source:
         Defaults: the authors' run.py.
     """
+
+    takes_future = True
+    last = ("head",)
 
     def __init__(
         self,
@@ -72,15 +80,27 @@ class TimeXer(ForecastNetwork):
         dropout: float = 0.1,
         activation: str = "gelu",
         normalize: bool = True,
+        targets: int | None = None,
+        future_covariates: int | None = None,
+        outputs: int = 1,
     ) -> None:
         super().__init__(context, horizon)
+        check_future(self, future_covariates)
         if features not in ("M", "MS", "S"):
             raise ValueError(f'TimeXer: features is "{features}", expected "M", "MS" or "S".')
         if variates < 1 or (features == "S" and variates != 1):
             raise ValueError(f"TimeXer: variates is {variates}, expected {'1' if features == 'S' else 'at least 1'}.")
+        most = variates if features == "M" else 1
+        if targets is not None and not 1 <= targets <= most:
+            raise ValueError(
+                f"TimeXer: targets is {targets}, expected None or {'1' if most == 1 else f'1 to {most}'} with "
+                f'features="{features}" and variates={variates}.'
+            )
         self.mode, self.normalize = features, normalize
         self.variates = None if features == "MS" else variates
-        self.targets = None if features == "M" else 1
+        self.targets = 1 if features != "M" else None if targets == variates else targets
+        self.reads_covariates = features != "S"
+        self.future_covariates, self.outputs = future_covariates, outputs
         self.reads_missing = normalize
         self.why_no_missing = "" if normalize else "normalize=False leaves no mean to stand in for a missing value"
         self.patch_embedding = PatchEmbedding(context, patch, patch, 0, d_model)
@@ -89,7 +109,10 @@ class TimeXer(ForecastNetwork):
         self.dropout = Dropout(dropout)
         self.layers = nn.ModuleList(_Layer(d_model, heads, d_ff, dropout, activation) for _ in range(layers))
         self.norm = nn.LayerNorm(d_model)
-        self.head = FlattenHead(self.patch_embedding.count + 1, d_model, horizon, dropout)
+        self.head = FlattenHead(self.patch_embedding.count + 1, d_model, forecast_size(self, outputs), dropout)
+        if future_covariates is not None:
+            self.known_embedding = nn.Linear(context + horizon, d_model)
+        self.patching = (patch, patch, self.patch_embedding.count)
 
     @property
     def feature_size(self) -> int:
@@ -101,20 +124,20 @@ class TimeXer(ForecastNetwork):
         past: Float[Tensor, "batch variate context"],
         known: Float[Tensor, "batch known total"] | None = None,
         observed: Bool[Tensor, "batch variate context"] | None = None,
-    ) -> Float[Tensor, "batch target horizon"]:
+    ) -> Float[Tensor, "batch target horizon *output"]:
         """Forecast the targets, in the scale of `past`.
 
         Args:
             past: The context of every series; for "MS" the target first, then the exogenous ones, any number.
-            known: Calendar marks; the first `context` steps are read.
+            known: Covariates and calendar marks; the first `context` steps are read, all with `future_covariates`.
             observed: False where a value is missing. A patch or exogenous series with nothing observed is not attended
                 to.
 
         Raises:
-            ValueError: If a shape does not fit, or values are missing and `normalize` is False.
+            ValueError: If a shape or number does not fit, or values are missing and `normalize` is False.
         """
         flat, scale = self._encode(past, known, observed)
-        return restore(self.head(flat), scale)
+        return restore(self.head(flat), scale, self.outputs)
 
     def features(
         self,
@@ -134,7 +157,7 @@ class TimeXer(ForecastNetwork):
         """Return the softmaxes of every layer.
 
         "layer 0 patches" is (batch, target, head, token, token), the global token last; "layer 0 exogenous" is (batch,
-        head, target, series and marks).
+        head, target, series and rows of `known`).
         """
         maps: list[Tensor] = []
         self._encode(past, known, observed, maps)
@@ -143,6 +166,11 @@ class TimeXer(ForecastNetwork):
             named[f"layer {i} patches"] = maps[2 * i].unflatten(0, (past.shape[0], -1))
             named[f"layer {i} exogenous"] = maps[2 * i + 1]
         return named
+
+    @property
+    def attention_axes(self) -> dict[str, tuple[str, ...]]:
+        """Return the axes of the maps."""
+        return {"exogenous": ("head", "target", "exogenous"), "patches": ("target", "head", "token", "token")}
 
     def _encode(
         self,
@@ -159,16 +187,26 @@ class TimeXer(ForecastNetwork):
         tokens = torch.cat([patches, self.global_token[:, None].expand(past.shape[0], -1, -1, -1)], dim=2)
         tokens = self.dropout(tokens).flatten(0, 1)  # (batch * target, patches + 1, d_model)
         exogenous = scale.series[:, first:]
-        if known is not None:
-            exogenous = torch.cat([exogenous, known[:, :, : self.context]], dim=1)
-        memory = self.dropout(self.series_embedding(exogenous))
+        told: Tensor | None = None  # which rows of `known` say something, if some may not
+        if known is not None and self.future_covariates is not None:
+            covariates = self.future_covariates if self.normalize else 0
+            rows, told = normalise_known(known, covariates, self.context)
+            memory = torch.cat([self.series_embedding(exogenous), self.known_embedding(rows)], dim=1)
+        else:
+            if known is not None:
+                exogenous = torch.cat([exogenous, known[:, :, : self.context]], dim=1)
+            memory = self.series_embedding(exogenous)
+        memory = self.dropout(memory)
         token_mask = memory_mask = None
         if observed is not None:
             seen = self.patch_embedding.observed(observed[:, :targets]).flatten(0, 1)
             token_mask = torch.cat([seen, seen.new_ones(seen.shape[0], 1)], dim=1)
             memory_mask = observed[:, first:].any(-1)
-            if known is not None:
-                memory_mask = torch.cat([memory_mask, memory_mask.new_ones(known.shape[:2])], dim=1)
+        if known is not None and (memory_mask is not None or told is not None):
+            series_mask = known.new_ones(exogenous.shape[:2], dtype=torch.bool) if memory_mask is None else memory_mask
+            known_mask = known.new_ones(known.shape[:2], dtype=torch.bool) if told is None else told
+            memory_mask = torch.cat([series_mask, known_mask], dim=1)
+        if memory_mask is not None:
             memory_mask = readable(memory_mask)
         for layer in self.layers:
             tokens = layer(tokens, memory, token_mask, memory_mask, maps)

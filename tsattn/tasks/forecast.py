@@ -18,7 +18,9 @@ from torchmetrics import MeanMetric
 
 from tsattn import checkpoint as files
 from tsattn.contracts import Batch, ForecastNetwork, TableSpec
-from tsattn.metrics import ForecastErrors
+from tsattn.layers.probabilistic import Distribution, ProbabilisticForecaster, with_levels
+from tsattn.metrics import ForecastErrors, QuantileErrors
+from tsattn.quantiles import at_levels
 from tsattn.tasks.task import Task
 
 Loss = Literal["mse", "mae", "huber"]
@@ -57,7 +59,7 @@ class ForecastTask(Task):
 
     Args:
         network: The forecaster; it owns context and horizon.
-        loss: Minimised on standardised values; missing truths are left out.
+        loss: Minimised on standardised values; missing truths are left out. With quantiles, theirs takes its place.
         lr: Largest learning rate.
         schedule: How it changes; see `epoch_factors`, and torch's OneCycleLR (per step) for `onecycle`.
         optimizer: Fused where torch has it.
@@ -65,6 +67,9 @@ class ForecastTask(Task):
         betas: Of Adam.
         onecycle_start: Share of the steps in which `onecycle` rises.
         weights: Start from these weights: a folder of `tsattn import-checkpoint`, an exported folder or a `.ckpt`.
+        quantiles: Levels between 0 and 1, ascending, to forecast in place of a point; 0.5 is the median.
+        distribution: Whether each quantile is forecast by itself ("quantile") or all follow a Student t distribution
+            ("student-t").
     """
 
     shown = ("val_loss", "val_mse", "val_mae")
@@ -82,9 +87,11 @@ class ForecastTask(Task):
         betas: tuple[float, float] = (0.9, 0.999),
         onecycle_start: float = 0.3,
         weights: Path | None = None,
+        quantiles: list[float] | None = None,
+        distribution: Distribution = "quantile",
     ) -> None:
         super().__init__(lr)
-        self.network = network
+        self.network = network if quantiles is None else with_levels(network, quantiles, distribution)
         self.loss_name = loss
         self.schedule = schedule
         self.optimizer_name = optimizer
@@ -92,21 +99,41 @@ class ForecastTask(Task):
         self.betas = betas
         self.onecycle_start = onecycle_start
         self.errors = ForecastErrors(1)  # of the last evaluation; made anew for the targets at its start
+        self.quantile_errors: QuantileErrors | None = None
         self.mean_loss = MeanMetric()
         if weights is not None:
             self.load_weights(weights)
 
     # ---- data in, forecast out
 
-    def forward(self, batch: Batch) -> Float[Tensor, "batch target horizon"]:
+    def forward(self, batch: Batch) -> Float[Tensor, "batch target horizon *level"]:
         """Forecast the targets of one batch, standardised."""
         return self.network(batch.past, batch.known, batch.observed)[:, : batch.future.shape[1]]
+
+    def raw(self, batch: Batch) -> Float[Tensor, "batch target horizon *output"]:
+        """Return what `loss` reads: the forecast, or the numbers that quantiles are made of."""
+        if not isinstance(self.network, ProbabilisticForecaster):
+            return self(batch)
+        return self.network.raw(batch.past, batch.known, batch.observed)[:, : batch.future.shape[1]]
 
     def loss(self, forecast: Tensor, batch: Batch) -> Tensor:
         """Return the mean loss over the truths that are there."""
         there = ~batch.future.isnan()
-        each = LOSSES[self.loss_name](forecast, torch.where(there, batch.future, 0), reduction="none")
+        truth = torch.where(there, batch.future, 0)
+        if isinstance(self.network, ProbabilisticForecaster):
+            each = self.network.losses(forecast, truth)
+        else:
+            each = LOSSES[self.loss_name](forecast, truth, reduction="none")
         return torch.where(there, each, 0).sum() / there.sum().clamp(min=1)
+
+    def count_errors(self, forecast: Tensor, batch: Batch) -> None:
+        """Add a batch to the scores; of quantiles, the median is the point."""
+        levels = self.network.levels
+        if levels is not None:
+            assert self.quantile_errors is not None
+            self.quantile_errors.update(forecast, batch.future)
+            forecast = at_levels(forecast, levels, [0.5])[..., 0]
+        self.errors.update(forecast, batch.future)
 
     # ---- the loops
 
@@ -128,20 +155,27 @@ class ForecastTask(Task):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Return the loss; nothing is logged per step, so a step costs what the network costs."""
-        return self.count(self.loss(self(batch), batch))
+        return self.count(self.loss(self.raw(batch), batch))
 
     def on_validation_epoch_start(self) -> None:
         """Start the scores; they know how many targets there are once a checkpoint is loaded."""
-        self.errors = ForecastErrors(self.spec.targets if self.spec else 1)
+        spec = self.spec
+        self.errors = ForecastErrors(spec.targets if spec else 1)
+        if self.network.levels is not None:
+            mean, scale = (spec.mean[: spec.targets], spec.scale[: spec.targets]) if spec else ((0.0,), (1.0,))
+            self.quantile_errors = QuantileErrors(self.network.levels, mean, scale)
         if self.device.type != "mps":  # no float64 there
             self.errors.to(self.device)
+            if self.quantile_errors is not None:
+                self.quantile_errors.to(self.device)
         self.mean_loss.reset()
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """Add one batch; `errors` keeps the scores after the run."""
-        forecast = self(batch)
-        self.errors.update(forecast, batch.future)
-        self.mean_loss.update(self.loss(forecast, batch), (~batch.future.isnan()).sum())
+        raw = self.raw(batch)
+        network = self.network
+        self.count_errors(network.finish(raw) if isinstance(network, ProbabilisticForecaster) else raw, batch)
+        self.mean_loss.update(self.loss(raw, batch), (~batch.future.isnan()).sum())
 
     def on_validation_epoch_end(self) -> None:
         """Log `val_loss` (what early stopping and the best checkpoint go by), `val_mse` and `val_mae`."""
@@ -154,7 +188,7 @@ class ForecastTask(Task):
 
     def test_step(self, batch: Batch, index: int) -> None:
         """Add one batch; `errors` keeps the scores after the run."""
-        self.errors.update(self(batch), batch.future)
+        self.count_errors(self(batch), batch)
 
     def on_test_epoch_end(self) -> None:
         """Log `test_mse` and `test_mae` over every window."""

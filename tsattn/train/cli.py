@@ -101,6 +101,7 @@ class TrainCLI(LightningCLI):
         # (Of a wrapped network they are given by hand: jsonargparse links no deeper argument that may be absent.)
         parser.link_arguments("data", f"{network}.variates", compute_fn=_count_series, apply_on="instantiate")
         parser.link_arguments("data", f"{network}.features", compute_fn=_features, apply_on="instantiate")
+        parser.link_arguments("data", f"{network}.future_covariates", compute_fn=_count_known, apply_on="instantiate")
 
     def before_instantiate_classes(self) -> None:
         """Decide the run folder, and refuse to write over another run."""
@@ -203,6 +204,10 @@ def _count_series(data: L.LightningDataModule) -> int | None:
 
 def _features(data: L.LightningDataModule) -> str:
     return data.features if isinstance(data, TableData) else "M"
+
+
+def _count_known(data: L.LightningDataModule) -> int | None:
+    return (data.spec.future_covariates or None) if isinstance(data, TableData) else None
 
 
 def of_checkpoint(args: list[str], command: str) -> list[str]:

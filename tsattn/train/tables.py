@@ -46,6 +46,8 @@ def score(task: ForecastTask, data: TableData, split: Literal["val", "test"]) ->
         "windows_of_the_split": data.window_counts[split],
         **_numbers(errors.compute()),
         "original_units": _numbers(errors.in_units(scale)),
+        **({"quantiles": _numbers(task.quantile_errors.compute())} if task.quantile_errors is not None else {}),
+        "mase": _finite(data.scaled_error(errors.per_target(scale)["mae_units"].tolist())),
         "naive": {
             name: {**_numbers(e.compute()), "original_units": _numbers(e.in_units(scale))} for name, e in naive.items()
         },
@@ -88,6 +90,9 @@ def write_scores(cli: TrainCLI, split: Literal["val", "test"], path: Path | None
         cells = [row["mse"], row["mae"], units["mse"], units["mae"]]
         mse, mae, mse_units, mae_units = (math.nan if cell is None else cell for cell in cells)
         print(f"{name:16}{mse:>10.4f}{mae:>10.4f}{mse_units:>14.5g}{mae_units:>14.5g}")
+    if "quantiles" in scores:
+        told = {key: math.nan if value is None else value for key, value in scores["quantiles"].items()}
+        print("quantiles: " + ", ".join(f"{key} {value:.4f}" for key, value in told.items()))
     if len(scores["per_target"]) > 1:
         print("(units: means over all targets, whatever their units; metrics.json has each target alone)")
     if path is not None:

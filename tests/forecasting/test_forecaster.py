@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
+from tsattn import Forecaster
 from tsattn.contracts import TableSpec
-from tsattn.predict import Forecaster
 
 
 @pytest.fixture
@@ -37,10 +37,10 @@ def test_the_forecast_is_in_the_tables_units(forecaster: Forecaster, frame: pd.D
     values = frame.iloc[-48:, 1:].to_numpy().T
     mean, scale = np.array(forecaster.spec.mean)[:, None], np.array(forecaster.spec.scale)[:, None]
     past = torch.tensor((values - mean) / scale, dtype=torch.float32)[None]
-    from tsattn.data.calendar import calendar_features, future_times
+    from tsattn.data.calendar import calendar_features
 
-    times = pd.DatetimeIndex(pd.to_datetime(frame.iloc[-48:, 0]))
-    known = calendar_features(times.append(future_times(times[-1], "h", 12)), forecaster.spec.marks)
+    first = pd.Timestamp(frame.iloc[-48, 0])
+    known = calendar_features(pd.date_range(first, periods=60, freq="h"), forecaster.spec.marks)
     with torch.no_grad():
         scaled = forecaster.network(past, torch.as_tensor(known)[None])[0].numpy()
     expected = (scaled * scale + mean).reshape(-1)
@@ -54,13 +54,19 @@ def test_time_zones_are_kept(forecaster: Forecaster, frame: pd.DataFrame):
     assert str(found.dt.tz) == "UTC"
 
 
-def test_too_few_rows_says_how_many_more(forecaster: Forecaster, frame: pd.DataFrame):
-    with pytest.raises(ValueError, match="40 rows, the forecaster reads 48: 8 more needed"):
-        forecaster.predict_df(frame[:40])
+def test_a_history_that_is_too_short_is_read_as_missing_before_its_first_row(
+    forecaster: Forecaster, frame: pd.DataFrame, caplog: pytest.LogCaptureFixture
+):
+    short = forecaster.predict_df(frame[:40])
+    assert "40 rows, the forecaster reads 48: the 8 before them are taken as missing" in caplog.text
+    blank = frame[:40].copy()
+    clock = frame.columns[0]
+    before = pd.DataFrame({clock: pd.date_range(end=blank[clock].iloc[0], periods=9, freq="h")[:-1].astype(str)})
+    pd.testing.assert_frame_equal(forecaster.predict_df(pd.concat([before, blank])), short)
 
 
 def test_another_step_than_in_training_is_refused(forecaster: Forecaster, frame: pd.DataFrame):
-    with pytest.raises(ValueError, match="--resample h"):
+    with pytest.raises(ValueError, match="has the step 2h, expected h, that of the training"):
         forecaster.predict_df(frame[::2])
 
 
@@ -74,4 +80,4 @@ def test_standardise_and_restore_are_inverse_even_for_a_large_offset():
     spec = TableSpec(("a",), 1, (1e6,), (0.5,), "h")
     values = torch.tensor([[1e6, 1e6 + 0.25]], dtype=torch.float64)
     assert spec.standardise(values).tolist() == [[0.0, 0.5]]
-    assert spec.restore(spec.standardise(values)).tolist() == values.tolist()
+    assert spec.restore(spec.standardise(values[None]))[0].tolist() == values.tolist()

@@ -1,0 +1,566 @@
+"""Panels: a DataFrame of many items, each with many channels, becomes one buffer with a regular clock.
+
+Ours. A row belongs to one item and one time; a column is a target, a covariate or nothing that was asked for. The items
+stand one after the other in one buffer, so a window is a slice and no frame is taken apart row by row. Nothing is
+repaired in silence: what is broken is an error that names item, time and the argument that mends it.
+"""
+
+import itertools
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import xarray as xr
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tsattn.contracts import Covariate, Fill, TableSpec
+from tsattn.data import tables
+from tsattn.data.calendar import calendar_features, same_step
+from tsattn.data.windows import Windows
+
+log = logging.getLogger(__name__)
+
+ALONE = "0"  # name of the item of a frame without items
+MOST_CATEGORIES = 64  # each is a row, and in some networks a token; more is an identifier, not a category
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """Rows of items, item by item, each in the order of time and without a hole.
+
+    Attributes:
+        items: Names, in the order of their first rows.
+        begins: First row of each item, and the number of rows.
+        times: Of every row; numbers from 0 within each item where there is no clock.
+        columns: float64, NaN where missing, or text, None where missing; by the column's name.
+        frequency: Step as a pandas alias; "" without a clock.
+    """
+
+    items: np.ndarray
+    begins: Int[np.ndarray, " item_and_end"]
+    times: pd.Index
+    columns: Mapping[str, np.ndarray]
+    frequency: str
+
+    @property
+    def rows(self) -> int:
+        """Of all items together."""
+        return int(self.begins[-1])
+
+    @property
+    def lengths(self) -> Int[np.ndarray, " item"]:
+        """Rows of each item."""
+        return np.diff(self.begins)
+
+    @property
+    def zone(self) -> str:
+        """Time zone of the clock; "" if it has none."""
+        return str(getattr(self.times, "tz", None) or "")
+
+    def values(self, names: Sequence[str]) -> Float[np.ndarray, "column time"]:
+        """Return columns of numbers."""
+        if not names:
+            return np.empty((0, self.rows))
+        return np.stack([self.columns[name] for name in names])
+
+    def times_after(self, horizon: int) -> pd.Index:
+        """Return the `horizon` times after each item's last one, item by item."""
+        return self._steps_from(self.begins[1:] - 1, np.full(len(self.items), horizon), 1)
+
+    def _steps_from(self, rows: np.ndarray, counts: np.ndarray, direction: int) -> pd.Index:
+        """Return so many times after (1) or before (-1) the time of each row, ascending."""
+        total, first = int(counts.sum()), np.concatenate([[0], np.cumsum(counts)])[:-1]
+        number = np.arange(total) - np.repeat(first, counts) + 1  # 1, 2, ... from each row on
+        if direction < 0:
+            number = number - np.repeat(counts, counts) - 1
+        start = self.times[rows]
+        if not isinstance(start, pd.DatetimeIndex):
+            return pd.Index(np.repeat(np.asarray(start), counts) + number)
+        fixed = fixed_step(self.frequency)
+        if fixed is not None:
+            step = np.timedelta64(fixed, "ns").astype(f"m8[{start.unit}]").astype(np.int64)
+            return _same_clock(np.repeat(start.asi8, counts) + number * step, start)
+        made: dict[tuple[Any, int], pd.DatetimeIndex] = {}
+        for time, count in zip(start, counts, strict=True):
+            if (time, count) not in made:
+                ends: dict[str, Any] = {"start": time} if direction > 0 else {"end": time}
+                line = pd.date_range(periods=count + 1, freq=self.frequency, **ends)
+                made[time, count] = line[1:] if direction > 0 else line[:-1]
+        lines = [made[time, count].as_unit(start.unit).asi8 for time, count in zip(start, counts, strict=True)]
+        return _same_clock(np.concatenate(lines), start)
+
+    def tail(self, most: int) -> "Panel":
+        """Return the last `most` rows of each item."""
+        lengths = np.minimum(self.lengths, most)
+        if (lengths == self.lengths).all():
+            return self
+        first = self.begins[1:] - lengths
+        begins = np.concatenate([[0], np.cumsum(lengths)])
+        rows: Any = slice(int(first[0]), int(self.begins[1]))
+        if len(self.items) > 1:
+            rows = np.arange(begins[-1]) + np.repeat(first - begins[:-1], lengths)
+        return Panel(
+            self.items, begins, self.times[rows], {k: v[rows] for k, v in self.columns.items()}, self.frequency
+        )
+
+    def padded(self, least: int | Int[np.ndarray, " item"]) -> "Panel":
+        """Return items of at least so many rows (each): missing ones are put in front of a shorter one."""
+        more = np.maximum(least - self.lengths, 0)
+        if not more.any():
+            return self
+        short = np.flatnonzero(more)
+        return self._with(more, np.zeros_like(more), self._steps_from(self.begins[short], more[short], -1), {})
+
+    def extended(self, horizon: int, ahead: Mapping[str, np.ndarray]) -> "Panel":
+        """Return items with `horizon` more rows each.
+
+        Args:
+            horizon: Rows.
+            ahead: Values of some columns in these rows, item by item; the others are missing there.
+        """
+        more = np.full(len(self.items), horizon)
+        return self._with(np.zeros_like(more), more, self.times_after(horizon), ahead)
+
+    def _with(self, front: np.ndarray, back: np.ndarray, times: pd.Index, given: Mapping[str, np.ndarray]) -> "Panel":
+        begins = np.concatenate([[0], np.cumsum(front + self.lengths + back)])
+        old = np.zeros(int(begins[-1]), dtype=bool)
+        place = np.arange(self.rows) + np.repeat(begins[:-1] + front - self.begins[:-1], self.lengths)
+        old[place] = True
+        columns: dict[str, np.ndarray] = {}
+        for name, values in self.columns.items():
+            columns[name] = np.full(len(old), None if values.dtype == object else np.nan, dtype=values.dtype)
+            columns[name][place] = values
+            if name in given:
+                columns[name][~old] = given[name]
+        if isinstance(self.times, pd.DatetimeIndex):
+            clock = np.empty(len(old), dtype=np.int64)
+            clock[place], clock[~old] = self.times.asi8, pd.DatetimeIndex(times).as_unit(self.times.unit).asi8
+            return Panel(self.items, begins, _same_clock(clock, self.times), columns, self.frequency)
+        count = np.empty(len(old), dtype=np.int64)
+        count[place], count[~old] = np.asarray(self.times), np.asarray(times)
+        return Panel(self.items, begins, pd.Index(count), columns, self.frequency)
+
+    def constant(self, name: str, what: str = "The table") -> "Panel":
+        """Return a panel in which every row of an item has the one value that a column has in it.
+
+        Raises:
+            ValueError: If it has two values in an item.
+        """
+        values = self.columns[name]
+        item = np.repeat(np.arange(len(self.items)), self.lengths)
+        there = ~pd.isna(values)
+        held = np.full(len(self.items), None if values.dtype == object else np.nan, dtype=values.dtype)
+        held[item[there][::-1]] = values[there][::-1]  # the first one of each
+        differs = there & (values != held[item])
+        if differs.any():
+            row = int(differs.argmax())
+            where = _of_item(self.begins, self.items, row)
+            raise ValueError(
+                f"{what} has {tables.plain(held[item[row]])} and {tables.plain(values[row])} in {name!r}{where}, "
+                "expected one value in every item of a static covariate; declare it as past or known if it changes."
+            )
+        return Panel(self.items, self.begins, self.times, {**self.columns, name: held[item]}, self.frequency)
+
+
+def _same_clock(ticks: np.ndarray, like: pd.DatetimeIndex) -> pd.DatetimeIndex:
+    """Make times of integers in the unit and zone of others."""
+    times = pd.DatetimeIndex(ticks.view(f"M8[{like.unit}]"))
+    return times if like.tz is None else times.tz_localize("UTC").tz_convert(like.tz)
+
+
+def fixed_step(frequency: str) -> int | None:
+    """Return the nanoseconds of a step that is always as long; None of months, business days and days of a zone."""
+    offset = pd.tseries.frequencies.to_offset(frequency)
+    return int(pd.Timedelta(offset).value) if isinstance(offset, pd.offsets.Tick) else None
+
+
+def read_panel(
+    frame: pd.DataFrame,
+    numbers: Sequence[str],
+    categories: Sequence[str] = (),
+    *,
+    item: str | None = None,
+    timestamp: str | None = None,
+    freq: str | None = None,
+    frequency: str | None = None,
+    what: str = "The table",
+) -> Panel:
+    """Read the columns that are asked for; the frame is not changed.
+
+    Args:
+        frame: One row per item and time.
+        numbers: Columns of numbers.
+        categories: Columns of categories.
+        item: Column of items; None: "item_id" if there is such a column, else all rows are of one item.
+        timestamp: Column of times; None: found (a DatetimeIndex, or a column with a usual name); "none": the rows
+            are equally spaced and have no times.
+        freq: Step to bring the rows to ("h"): absent rows become missing ones; None: they are an error.
+        frequency: Step that is expected, for items too short to show one; None: it is read off the rows.
+        what: For messages.
+
+    Raises:
+        ValueError: If a column is absent or not what it should be, an item has a time twice, or the clock is not
+            regular or not the expected one.
+    """
+    if not len(frame):
+        raise ValueError(f"{what} has no rows, expected at least one.")
+    frame = tables.with_plain_names(frame, what)
+    for name in (*numbers, *categories):
+        if name not in frame.columns:
+            raise ValueError(f"{what} has no column {name!r}, expected it beside {tables.listed(frame.columns)}.")
+    codes, items, frame = _take_items(frame, item, what)
+    times, _ = tables.find_clock(frame, timestamp, None, what, "timestamp")
+    taken = next((name for name in (*numbers, *categories) if name not in frame.columns), None)
+    if taken is not None:
+        raise ValueError(
+            f"{what} has its items or times in the column {taken!r}, expected another one as target or covariate; copy "
+            "the column under another name if it is to be read, too."
+        )
+    order: np.ndarray | None = None
+    if times is not None:
+        ascending = times.is_monotonic_increasing if len(items) == 1 else None
+        if not ascending and not _in_order(codes, times.asi8):
+            order = np.lexsort((times.asi8, codes))
+    elif len(items) > 1 and (np.diff(codes) < 0).any():
+        order = np.argsort(codes, kind="stable")
+    columns = {name: _numbers(frame[name], name, codes, items, times, what) for name in numbers}
+    columns |= {name: to_categories(frame[name]) for name in categories}
+    if order is not None:
+        codes = codes[order]
+        times = None if times is None else times[order]
+        columns = {name: values[order] for name, values in columns.items()}
+    counts = np.bincount(codes, minlength=len(items)) if len(items) > 1 else np.array([len(codes)])
+    begins = np.concatenate([[0], np.cumsum(counts)])
+    if times is None:
+        if freq is not None:
+            raise ValueError(f"{what} has no times that freq={freq!r} could be a step of; name them by `timestamp`.")
+        position = np.arange(len(codes)) - np.repeat(begins[:-1], counts)
+        return Panel(items, begins, pd.Index(position), columns, "")
+    _refuse_repeated(times, begins, items, what)
+    if freq is not None:
+        times, begins, columns = _regular(times, begins, columns, items, freq, what)
+    found = _step(times, begins, items, what, frequency) or frequency or ""
+    if not found and frequency is None:
+        raise ValueError(f"{what} has one row per item, expected at least two in one of them to know the step.")
+    if frequency is not None and not same_step(found, frequency):
+        raise ValueError(
+            f"{what} has the step {found or 'unknown'}, expected {frequency or 'rows without a clock'}, that of the "
+            "training; average its rows into that step, or leave absent ones missing by `freq`."
+        )
+    return Panel(items, begins, times, columns, frequency or found)
+
+
+# What stands in the known rows -----------------------------------------------------------------------------------
+
+
+def is_category(column: pd.Series) -> bool:
+    """Return whether a column of covariates holds categories: text, truth values, or pandas' own type."""
+    return not pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_bool_dtype(column.dtype)
+
+
+def fit_covariate(name: str, role: Any, values: np.ndarray, is_text: bool) -> Covariate:
+    """Learn what a covariate's rows need: its categories, or mean and deviation.
+
+    Args:
+        name: Of the column.
+        role: As in `Covariate`.
+        values: Of the training rows.
+        is_text: Whether it holds categories.
+
+    Raises:
+        ValueError: If there is no value, or there are more categories than rows are worth.
+    """
+    if not is_text:
+        mean, scale = statistics(name, values)
+        return Covariate(name, role, None, mean, scale)
+    found = sorted({value for value in values if value is not None})
+    if not found:
+        raise ValueError(f"Column {name!r} has no value in the training rows, expected some categories.")
+    if len(found) > MOST_CATEGORIES:
+        raise ValueError(
+            f"Column {name!r} has {len(found)} categories, expected at most {MOST_CATEGORIES}: group the rare ones, or "
+            "encode it as numbers."
+        )
+    return Covariate(name, role, tuple(found))
+
+
+def statistics(
+    name: str, values: Float[np.ndarray, " time"], mend: str = "leave it out, or choose another `val_size`"
+) -> tuple[float, float]:
+    """Return mean and standard deviation (ddof 0) of what is observed in training rows; 1 for the latter if constant.
+
+    Args:
+        name: Of the column.
+        values: NaN where missing.
+        mend: What to do about a column without a value.
+
+    Raises:
+        ValueError: If nothing is observed.
+    """
+    seen = values[~np.isnan(values)]
+    if not len(seen):
+        raise ValueError(
+            f"Column {name!r} has no value in the {len(values)} training rows, expected some to learn from; {mend}."
+        )
+    mean, scale = float(seen.mean()), float(seen.std())
+    if scale <= 10 * np.finfo(np.float64).eps * abs(mean):
+        log.warning("Column %r is constant in the training rows; its scale is set to 1.", name)
+        scale = 1.0
+    return mean, scale
+
+
+def known_rows(
+    spec: TableSpec, columns: Mapping[str, np.ndarray], times: pd.Index, what: str = "The table"
+) -> Float[Tensor, "known time"] | None:
+    """Return the rows of `Batch.known` for some rows of a table, in the order of `TableSpec.known_rows`.
+
+    Numbers are standardised, NaN where missing. A category is its height (`Covariate.heights`) where the column has it,
+    else 0; all are 0 where the column is missing, and ahead of a column that ends with the context, which whoever cuts
+    the windows sees to.
+
+    Raises:
+        ValueError: If a category was not seen in training, or marks are read and there are no times.
+    """
+    parts: list[np.ndarray] = []
+    for covariate in spec.covariates:
+        values = columns[covariate.name]
+        if covariate.categories is None:
+            parts.append(((values - covariate.mean) / covariate.scale)[None].astype(np.float32))
+            continue
+        code = pd.Index(covariate.categories, dtype=object).get_indexer(pd.Index(values, dtype=object))
+        missing = pd.isna(values)
+        unseen = (code < 0) & ~missing
+        if unseen.any():
+            row = int(unseen.argmax())
+            when = f" at {times[row]}" if isinstance(times, pd.DatetimeIndex) else ""
+            raise ValueError(
+                f"{what} has {values[row]!r} in {covariate.name!r}{when}, which training never saw, expected one of "
+                f"{tables.listed(covariate.categories)}; leave the cell empty if none of them fits."
+            )
+        heights = np.array(covariate.heights, dtype=np.float32)[:, None]
+        parts.append((code == np.arange(covariate.rows)[:, None]) * heights)
+    if spec.marks:
+        if not isinstance(times, pd.DatetimeIndex):
+            raise ValueError(
+                f"{what} has no times, expected some, because the forecaster reads the calendar "
+                f"({', '.join(spec.marks)}); name their column by `timestamp`."
+            )
+        place, distinct = pd.factorize(times)  # items share their times
+        parts.append(calendar_features(pd.DatetimeIndex(distinct), spec.marks).numpy()[:, place])
+    return torch.from_numpy(np.concatenate(parts)) if parts else None
+
+
+def hidden_rows(spec: TableSpec) -> slice:
+    """Return which rows of `Batch.known` end with the context: the categories that are not known ahead."""
+    begin = sum(c.rows for c in spec.covariates if c.role == "known")
+    return slice(begin, begin + sum(c.rows for c in spec.covariates if c.role == "past"))
+
+
+def filled(panel: Panel, names: Sequence[str], fill: Fill) -> Panel:
+    """Fill the gaps of some columns, item by item; see `tables.fill_missing`."""
+    columns = dict(panel.columns)
+    for name in names:
+        parts = [
+            tables.fill_missing(xr.DataArray(panel.columns[name][begin:end], dims="time"), fill).values
+            for begin, end in itertools.pairwise(panel.begins)
+        ]
+        columns[name] = np.concatenate(parts)
+    return Panel(panel.items, panel.begins, panel.times, columns, panel.frequency)
+
+
+def make_windows(panel: Panel, spec: TableSpec, context: int, horizon: int, *, what: str = "The table") -> Windows:
+    """Standardise a panel and return its windows; those that cross from one item to the next are nobody's.
+
+    Args:
+        panel: With the columns of `spec`.
+        spec: Statistics, covariates and marks.
+        context: Steps read.
+        horizon: Steps predicted.
+        what: For messages.
+
+    Raises:
+        ValueError: As `known_rows`.
+    """
+    for covariate in spec.covariates:
+        if covariate.role == "static":
+            panel = panel.constant(covariate.name, what)
+    values = spec.standardise(torch.from_numpy(panel.values(spec.variates)))
+    missing = values.isnan()
+    return Windows(
+        values,
+        spec.targets,
+        context,
+        horizon,
+        known_rows(spec, panel.columns, panel.times, what),
+        ~missing if missing.any() else None,
+        hidden=hidden_rows(spec),
+    )
+
+
+# Reading ---------------------------------------------------------------------------------------------------------
+
+
+def _take_items(frame: pd.DataFrame, item: str | None, what: str) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
+    if item is not None and item not in frame.columns:
+        raise ValueError(f"{what} has no column {item!r} of items, expected it beside {tables.listed(frame.columns)}.")
+    if item is None and "item_id" not in frame.columns:
+        return np.zeros(len(frame), dtype=np.int64), np.array([ALONE], dtype=object), frame
+    name = item or "item_id"
+    codes, items = pd.factorize(frame[name])
+    if (codes < 0).any():
+        raise ValueError(f"{what} has no item in data row {int(np.argmax(codes < 0)) + 1}, expected one in {name!r}.")
+    return codes.astype(np.int64), np.asarray(items), frame.drop(columns=name)
+
+
+def _in_order(codes: np.ndarray, times: np.ndarray) -> bool:
+    """Whether rows stand item by item and in the order of time."""
+    step = np.diff(codes)
+    return bool((step >= 0).all() and (np.diff(times)[step == 0] >= 0).all())
+
+
+def _numbers(
+    column: pd.Series, name: str, codes: np.ndarray, items: np.ndarray, times: pd.Index | None, what: str
+) -> np.ndarray:
+    values, bad = tables.to_numbers(column)
+    if bad is None and np.isfinite(values.sum()):
+        return values
+    if bad is None and np.isinf(values).any():
+        bad = int(np.argmax(np.isinf(values)))
+    if bad is None:
+        return values
+    where = "" if len(items) == 1 else f" of item {items[codes[bad]]!r}"
+    when = "" if times is None else f" at {times[bad]}"
+    raise ValueError(
+        f"{what} holds {tables.plain(column.iloc[bad])} in column {name!r}, data row {bad + 1}{where}{when}, expected "
+        "a finite number; leave the cell empty if the value is missing, or declare a column of categories as a "
+        "covariate."
+    )
+
+
+def to_categories(column: pd.Series) -> np.ndarray:
+    """Return text, None where missing."""
+    values = column.astype(object).to_numpy()
+    missing = np.asarray(pd.isna(column))
+    plain, codes = np.unique(np.where(missing, "", values).astype(str), return_inverse=True)
+    result = plain.astype(object)[codes]
+    result[missing] = None
+    return result
+
+
+# The clock -------------------------------------------------------------------------------------------------------
+
+
+def _refuse_repeated(times: pd.DatetimeIndex, begins: np.ndarray, items: np.ndarray, what: str) -> None:
+    again = np.diff(times.asi8) == 0
+    again[begins[1:-1] - 1] = False
+    if again.any():
+        row = int(np.argmax(again)) + 1
+        raise ValueError(
+            f"{what} has the time {times[row]} twice{_of_item(begins, items, row)}, expected every time once in an "
+            "item; drop or average the repeated rows, or name the column of items by `item_id`."
+        )
+
+
+def _step(
+    times: pd.DatetimeIndex, begins: np.ndarray, items: np.ndarray, what: str, expected: str | None = None
+) -> str:
+    """Name the step of all items, "" if none has two rows; complain about the first row that breaks it.
+
+    Rows that follow a calendar step that is `expected` have it: of a few rows alone nobody could tell business days
+    from days, or months from 31 days.
+    """
+    within = np.ones(max(len(times) - 1, 0), dtype=bool)
+    within[begins[1:-1] - 1] = False
+    if not within.any():
+        return ""
+    if expected and fixed_step(expected) is None and _follows(times, within, expected):
+        return expected
+    steps = np.diff(times.asi8)
+    inner = steps[within]
+    if (inner == inner[0]).all():
+        return tables.alias(times[:3] if len(items) == 1 else _longest(times, begins)[:3], int(inner[0]))
+    if times.tz is not None:  # a day of a zone is not always 24 hours
+        wall = times.tz_localize(None)
+        local = np.diff(wall.asi8)[within]
+        if (local == local[0]).all():
+            return tables.alias(wall[:1], int(local[0]))
+    named = tables.calendar_alias(_longest(times, begins)) if np.diff(begins).max() >= 3 else ""
+    if named and _follows(times, within, named):
+        return named
+    found, counts = np.unique(inner, return_counts=True)
+    usual = int(found[counts.argmax()])
+    wrong = int(np.flatnonzero(within & (steps != usual))[0])
+    item = int(np.searchsorted(begins, wrong, "right")) - 1
+    own = steps[begins[item] : begins[item + 1] - 1]
+    step = pd.Timedelta(usual, unit=times.unit)
+    if len(items) > 1 and (own == own[0]).all():
+        raise ValueError(
+            f"{what} has mixed frequencies: item {items[item]!r} steps by "
+            f"{pd.Timedelta(int(own[0]), unit=times.unit)}, others by {step}, expected one step; forecast them apart, "
+            "or bring them to one step first."
+        )
+    raise ValueError(
+        f"{what} steps from {times[wrong]} to {times[wrong + 1]}{_of_item(begins, items, wrong)}, expected a regular "
+        f"step of {step}; pass `freq={tables.alias(times[:1], usual)!r}` to take absent rows as missing, or average "
+        "the rows into regular steps (`DataFrame.resample`)."
+    )
+
+
+def _longest(times: pd.DatetimeIndex, begins: np.ndarray) -> pd.DatetimeIndex:
+    item = int(np.diff(begins).argmax())
+    return times[begins[item] : begins[item + 1]]
+
+
+def _follows(times: pd.DatetimeIndex, within: np.ndarray, named: str) -> bool:
+    """Whether each time is one of a calendar's, and the next one of them after the one before it."""
+    offset: Any = pd.tseries.frequencies.to_offset(named)
+    before = times[:-1][within]
+    distinct = before.unique()  # few: items share their times
+    place = distinct.get_indexer(before)
+    is_one = all(offset.is_on_offset(time) for time in distinct)
+    return is_one and bool(((distinct + offset)[place] == times[1:][within]).all())
+
+
+def _of_item(begins: np.ndarray, items: np.ndarray, row: int) -> str:
+    return "" if len(items) == 1 else f" in item {items[int(np.searchsorted(begins, row, 'right')) - 1]!r}"
+
+
+def _regular(
+    times: pd.DatetimeIndex,
+    begins: np.ndarray,
+    columns: dict[str, np.ndarray],
+    items: np.ndarray,
+    freq: str,
+    what: str,
+) -> tuple[pd.DatetimeIndex, np.ndarray, dict[str, np.ndarray]]:
+    """Put every item's rows on a grid of `freq` from its first time on; absent rows are missing."""
+    try:
+        offset = pd.tseries.frequencies.to_offset(freq)
+    except (ValueError, TypeError):
+        raise ValueError(
+            f"freq is {freq!r}, expected a step as pandas writes it, such as 'h', '15min' or 'MS'."
+        ) from None
+    grids = [pd.date_range(times[begin], times[end - 1], freq=offset) for begin, end in itertools.pairwise(begins)]
+    lengths = np.array([len(grid) for grid in grids])
+    ends = np.cumsum(lengths)
+    place = np.empty(len(times), dtype=np.int64)
+    for i, (grid, begin, end) in enumerate(zip(grids, begins[:-1], begins[1:], strict=True)):
+        where = grid.get_indexer(times[begin:end])
+        if (where < 0).any():
+            off = times[begin:end][where < 0][0]
+            raise ValueError(
+                f"{what} has the time {off}{_of_item(begins, items, int(begin))}, which is not on the grid of {freq} "
+                f"that begins at {times[begin]}, expected times of that step; average the rows into it "
+                "(`DataFrame.resample`)."
+            )
+        place[begin:end] = where + ends[i] - lengths[i]
+    spread: dict[str, np.ndarray] = {}
+    for name, values in columns.items():
+        spread[name] = np.full(ends[-1], None if values.dtype == object else np.nan, dtype=values.dtype)
+        spread[name][place] = values
+    return pd.DatetimeIndex(grids[0].append(grids[1:])), np.concatenate([[0], ends]), spread

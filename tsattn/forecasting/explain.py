@@ -1,0 +1,188 @@
+"""What a forecaster looked at, with names: attention maps as DataArrays, and what each column is worth by ablation.
+
+Ours. Attention says where a network read, not what that was worth; ablation says what a column was worth to this
+network, given all the others.
+"""
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import torch
+import xarray as xr
+from torch import Tensor
+
+from tsattn.contracts import Batch, ForecastNetwork, TableSpec
+from tsattn.data.panel import Panel
+from tsattn.forecasting import frames
+from tsattn.quantiles import at_levels
+
+if TYPE_CHECKING:
+    from tsattn.forecasting.forecaster import Forecaster
+
+WHOLE = "whole series"  # TimeXer's global token
+
+
+@torch.no_grad()
+def attention(
+    forecaster: "Forecaster", data: Any, future: Any, kind: str | None, columns: dict[str, Any]
+) -> xr.DataArray:
+    """See `Forecaster.attention`."""
+    window, panel = forecaster.last_windows(data, future, **columns)
+    network, spec = forecaster.network, forecaster.spec
+    assert network is not None
+    assert spec is not None
+    plain: Any = unwrapped(network)
+    inputs = (window.past, window.known if network.reads_known else None, window.observed)
+    kinds = list(plain.attention_axes)
+    kinds += ["gates"] if hasattr(plain, "gates") else []
+    kinds += ["channels", "steps"] if hasattr(plain, "marginals") else []
+    if not kinds:
+        raise ValueError(f"{type(plain).__name__} has no attention maps.")
+    kind = kinds[0] if kind is None else kind
+    if kind not in kinds:
+        raise ValueError(f"{type(plain).__name__} has no attention of the kind {kind!r}, expected one of {kinds}.")
+    axes = _Labels(plain, spec, panel, window)
+    if kind == "gates" and hasattr(plain, "gates"):
+        found = axes.gates(plain.gates(*inputs))
+    elif kind in ("channels", "steps") and hasattr(plain, "marginals"):
+        found = axes.marginals(plain.marginals(*inputs), kind)
+    else:
+        found = axes.maps(plain.attention_maps(*inputs), kind, plain.attention_axes[kind])
+    found = found.assign_coords(item=panel.items)
+    found.attrs = {"kind": kind, "kinds": ", ".join(map(repr, kinds)), "network": type(plain).__name__}
+    found.name = "attention"
+    return found.squeeze("item", drop=frames.alone(panel.items)) if len(panel.items) == 1 else found
+
+
+def unwrapped(network: ForecastNetwork) -> ForecastNetwork:
+    """Return the network inside of what makes quantiles of its forecasts."""
+    while network.levels is not None and isinstance(getattr(network, "network", None), ForecastNetwork):
+        network = network.network  # type: ignore[assignment]
+    return network
+
+
+class _Labels:
+    """Names for the axes of a network's maps."""
+
+    def __init__(self, network: ForecastNetwork, spec: TableSpec, panel: Panel, window: Batch) -> None:
+        known = list(spec.known_rows) if window.known is not None and network.reads_known else []
+        self.series = list(spec.variates)
+        self.rows = self.series + known
+        self.targets = list(spec.target_names)
+        exogenous = self.series if network.targets != 1 or len(self.series) == 1 else self.series[1:]
+        only_one = network.targets == 1 and len(self.series) == 1
+        self.exogenous = ([] if only_one else exogenous) + known
+        self.patches: list[Any] = []
+        if network.patching is not None:
+            _, stride, count = network.patching
+            times = panel.times[-network.context :] if len(panel.items) == 1 else None
+            first = [i * stride for i in range(count)]
+            # A patch that lies in the padding only begins after the last step.
+            clock = times is not None and isinstance(times, pd.DatetimeIndex) and first[-1] < len(times)
+            self.patches = list(times[first]) if clock and times is not None else first
+
+    def _of(self, axis: str) -> list[Any]:
+        if axis == "token":
+            return [str(patch) for patch in self.patches] + [WHOLE]
+        if axis == "cell":
+            return [f"{row} @ {patch}" for patch in self.patches for row in self.rows]
+        names = {"variate": self.rows, "target": self.targets, "exogenous": self.exogenous, "patch": self.patches}
+        return names[axis]
+
+    def maps(self, maps: dict[str, Tensor], kind: str, axes: tuple[str, ...]) -> xr.DataArray:
+        """Stack the layers of one kind; the last two axes are query and key."""
+        layers = [weights for name, weights in maps.items() if " ".join(re.sub(r"layer \d+", "", name).split()) == kind]
+        values = torch.stack(layers).movedim(0, 1).float().cpu().numpy()
+        names = [*axes[:-2], "query", "key"]
+        coords: dict[str, Any] = {"layer": range(len(layers))}
+        for name, axis, size in zip(names, axes, values.shape[2:], strict=True):
+            of_own = self.series if axis == "variate" and name not in ("query", "key") else None
+            coords[name] = range(size) if axis == "head" else (of_own or self._of(axis))[:size]
+        array = xr.DataArray(values, dims=["item", "layer", *names], coords=coords)
+        front = [dim for dim in array.dims if dim not in ("layer", "head", "query", "key")]
+        return array.transpose(*front, "layer", "head", "query", "key")
+
+    def gates(self, gates: dict[str, Tensor]) -> xr.DataArray:
+        """Return the mean over the features of each gate."""
+        values = torch.stack([gate.mean(-1) for gate in gates.values()], 1).float().cpu().numpy()
+        return xr.DataArray(
+            values, dims=["item", "gate", "variate"], coords={"gate": list(gates), "variate": self.series}
+        )
+
+    def marginals(self, marginals: dict[str, Tensor], kind: str) -> xr.DataArray:
+        """Stack the sums over channels or steps with everything and without each term."""
+        chosen = {name.removeprefix(f"{kind} "): v for name, v in marginals.items() if name.startswith(f"{kind} ")}
+        values = torch.stack(list(chosen.values()), 1).float().cpu().numpy()
+        names = self.rows if kind == "channels" else self.patches
+        without = ["nothing" if name == "all" else name.removeprefix("without ") for name in chosen]
+        coords = {"without": without, "layer": range(values.shape[2]), "head": range(values.shape[3])}
+        return xr.DataArray(
+            values,
+            dims=["item", "without", "layer", "head", "query", "key"],
+            coords={**coords, "query": names, "key": names},
+        )
+
+
+@torch.no_grad()
+def importance(
+    forecaster: "Forecaster", data: Any, windows: int, step: int | None, columns: dict[str, Any]
+) -> pd.DataFrame:
+    """See `Forecaster.importance`."""
+    network, spec = forecaster.network, forecaster.spec
+    assert network is not None
+    assert spec is not None
+    plain = unwrapped(network)
+    batches = list(forecaster.test_windows(data, windows, step or forecaster.horizon, **columns))
+    sources = _sources(plain, spec)
+    scale = torch.tensor(spec.scale[: spec.targets], dtype=torch.float64)
+    whole = _mae(network, batches, spec) * scale
+    rows = []
+    for name, (past, known) in sources.items():
+        without = _mae(network, [_taken_away(batch, past, known, network) for batch in batches], spec) * scale
+        for i, target in enumerate(spec.target_names):
+            share = float(without[i] / whole[i] - 1) if whole[i] > 0 else float("nan")
+            rows.append({"source": name, "target_name": target, "mae": float(without[i]), "importance": share})
+    return pd.DataFrame(rows)
+
+
+def _sources(network: ForecastNetwork, spec: TableSpec) -> dict[str, tuple[list[int], list[int]]]:
+    """Return for each column the rows of `past` and of `known` that it fills."""
+    sources: dict[str, tuple[list[int], list[int]]] = {name: ([i], []) for i, name in enumerate(spec.variates)}
+    if network.reads_known:
+        row = 0
+        for covariate in spec.covariates:
+            sources[covariate.name] = ([], list(range(row, row + covariate.rows)))
+            row += covariate.rows
+        if spec.marks:
+            sources["calendar"] = ([], list(range(row, row + len(spec.marks))))
+    return sources
+
+
+def _taken_away(batch: Batch, past: list[int], known: list[int], network: ForecastNetwork) -> Batch:
+    """Return a batch without some rows: missing where the network can read that, else their mean, 0."""
+    values, observed, ahead = batch.past, batch.observed, batch.known
+    if past:
+        values = values.clone()
+        values[:, past] = 0.0
+        if network.reads_missing:
+            observed = torch.ones_like(values, dtype=torch.bool) if observed is None else observed.clone()
+            observed[:, past] = False
+    if known and ahead is not None:
+        ahead = ahead.clone()
+        ahead[:, known] = 0.0 if network.future_covariates is None else torch.nan
+    return Batch(values, batch.future, ahead, observed)
+
+
+def _mae(network: ForecastNetwork, batches: list[Batch], spec: TableSpec) -> Tensor:
+    """Return the mean absolute error of each target, standardised."""
+    total, count = torch.zeros(spec.targets, dtype=torch.float64), torch.zeros(spec.targets, dtype=torch.float64)
+    for batch in batches:
+        forecast = network(batch.past, batch.known, batch.observed)[:, : spec.targets]
+        if network.levels is not None:
+            forecast = at_levels(forecast, network.levels, [0.5])[..., 0]
+        there = ~batch.future.isnan()
+        error = torch.where(there, forecast - batch.future, 0).abs().double()
+        total += error.sum((0, 2)).cpu()
+        count += there.sum((0, 2)).cpu()
+    return total / count.clamp(min=1)

@@ -1,0 +1,397 @@
+"""From a frame and the roles of its columns to a trained network and its table's specification.
+
+Ours. Statistics come from the training rows alone; the windows of validation predict each item's last rows.
+"""
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from tsattn.contracts import Covariate, ForecastNetwork, Role, TableSpec
+from tsattn.data import calendar, tables
+from tsattn.data import panel as panels
+from tsattn.data.calendar import Marks
+from tsattn.data.panel import Panel
+from tsattn.forecasting.recipes import Recipe
+from tsattn.layers.lora import add_adapters, merge_adapters
+from tsattn.layers.probabilistic import with_levels
+from tsattn.quantiles import check_levels
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Roles:
+    """What each column is.
+
+    Attributes:
+        targets: Forecast.
+        past: Numbers that end with the context.
+        covariates: Name, role and whether it holds categories, of what stands in the known rows, in their order.
+    """
+
+    targets: tuple[str, ...]
+    past: tuple[str, ...]
+    covariates: tuple[tuple[str, Role, bool], ...]
+
+    @classmethod
+    def of(
+        cls,
+        frame: pd.DataFrame,
+        target: str | Sequence[str] | None,
+        past: str | Sequence[str],
+        known: str | Sequence[str],
+        static: str | Sequence[str],
+        item: str | None,
+        clock: str | None,
+    ) -> "Roles":
+        """Sort out the columns of a frame.
+
+        Raises:
+            ValueError: If a column is absent or has two roles, or nothing is left to forecast.
+        """
+        frame = tables.with_plain_names(frame, "The table")
+        declared: dict[str, list[str]] = {
+            "target": [] if target is None else _names(target),
+            "past_covariates": _names(past),
+            "known_covariates": _names(known),
+            "static_covariates": _names(static),
+        }
+        owner: dict[str, str] = {}
+        for role, names in declared.items():
+            for name in names:
+                if name not in frame.columns:
+                    raise ValueError(
+                        f"The table has no column {name!r}, expected one of {tables.listed(frame.columns)}; check "
+                        f"`{role}`."
+                    )
+                if name in owner:
+                    twice = f"twice in {role}" if owner[name] == role else f"both {owner[name]} and {role}"
+                    raise ValueError(f"{name!r} is {twice}, expected one role for each column.")
+                owner[name] = role
+        if target is None:
+            times = {clock} if clock else set(tables.CLOCK_NAMES) | {n.capitalize() for n in tables.CLOCK_NAMES}
+            other = {*owner, *times, item or "item_id"}
+            declared["target"] = [
+                name
+                for name in frame.columns
+                if name not in other
+                and pd.api.types.is_numeric_dtype(frame[name].dtype)
+                and not pd.api.types.is_bool_dtype(frame[name].dtype)
+            ]
+        if not declared["target"]:
+            raise ValueError(
+                f"No column of {tables.listed(frame.columns)} is left to forecast, expected one of numbers; name it by "
+                "`target`."
+            )
+        text = {name: panels.is_category(frame[name]) for name in owner}
+        rows: list[tuple[str, Role, bool]] = []
+        rows += [(name, "known", text[name]) for name in declared["known_covariates"]]
+        rows.sort(key=lambda row: row[2])  # numbers known ahead come first
+        rows += [(name, "past", True) for name in declared["past_covariates"] if text[name]]
+        rows += [(name, "static", text[name]) for name in declared["static_covariates"]]
+        past_numbers = tuple(name for name in declared["past_covariates"] if not text[name])
+        return cls(tuple(declared["target"]), past_numbers, tuple(rows))
+
+    @classmethod
+    def from_spec(cls, spec: TableSpec) -> "Roles":
+        """Return the roles that the columns had in a training."""
+        covariates = tuple((c.name, c.role, c.categories is not None) for c in spec.covariates)
+        return cls(spec.target_names, spec.variates[spec.targets :], covariates)
+
+    @property
+    def numbers(self) -> list[str]:
+        """Columns of numbers."""
+        return [*self.targets, *self.past, *(name for name, _, text in self.covariates if not text)]
+
+    @property
+    def texts(self) -> list[str]:
+        """Columns of categories."""
+        return [name for name, _, text in self.covariates if text]
+
+
+def _names(given: str | Sequence[str]) -> list[str]:
+    return [given] if isinstance(given, str) else list(given)
+
+
+def rows_of(size: int | float, lengths: Int[np.ndarray, " item"]) -> Int[np.ndarray, " item"]:
+    """Turn a number of rows, or a share of each item's, into rows of each item.
+
+    Raises:
+        ValueError: If it is negative, or not a whole number above 1.
+    """
+    if size < 0 or (size >= 1 and size != int(size)):
+        raise ValueError(f"The size of a part is {size}, expected a number of rows, or a share below 1.")
+    if size < 1:
+        return np.round(size * lengths).astype(np.int64)
+    return np.minimum(int(size), lengths)
+
+
+def part_starts(
+    begins: Int[np.ndarray, " item_and_end"],
+    first: Int[np.ndarray, " item"],
+    end: Int[np.ndarray, " item"],
+    context: int,
+    horizon: int,
+    *,
+    reach_back: bool,
+) -> Int[Tensor, " window"]:
+    """List the windows whose horizon lies in rows [first, end) of their item.
+
+    Args:
+        begins: First row of each item, and the number of rows.
+        first: First row of the part, of each item.
+        end: One past its last row.
+        context: Steps read.
+        horizon: Steps predicted.
+        reach_back: Whether the context may lie before the part.
+    """
+    low = np.maximum(first - context, begins[:-1]) if reach_back else first
+    counts = np.maximum(end - context - horizon - low + 1, 0)
+    number = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+    return torch.from_numpy(np.repeat(low, counts) + number)
+
+
+def train(
+    recipe: Recipe,
+    frame: pd.DataFrame,
+    roles: Roles,
+    *,
+    start: ForecastNetwork | None = None,
+    before: TableSpec | None = None,
+    mode: str = "full",
+    lora_rank: int = 8,
+    levels: tuple[float, ...] | None = None,
+    distribution: Any = "quantile",
+    val_size: int | float,
+    item: str | None,
+    timestamp: str | None,
+    freq: str | None,
+    marks: Marks = "true",
+    units: dict[str, str],
+    seed: int,
+    loss: str,
+    max_epochs: int | None,
+    learning_rate: float | None,
+    batch_size: int | None,
+    patience: int | None,
+    verbose: bool,
+    trainer_kwargs: dict[str, Any] | None,
+) -> tuple[ForecastNetwork, TableSpec, dict[str, Any]]:
+    """Train a network of a recipe, or go on with one that is there.
+
+    Args:
+        recipe: Of the network.
+        frame: The table.
+        roles: Of its columns.
+        start: A network to go on with; it is changed.
+        before: The specification that it was trained with.
+        mode: As in `Forecaster.finetune`.
+        lora_rank: As there.
+        levels: As in `Forecaster.fit`, and so for the rest.
+        distribution: See there.
+        val_size: See there.
+        item: See there.
+        timestamp: See there.
+        freq: See there.
+        marks: See there.
+        units: Of the columns that have one.
+        seed: See there.
+        loss: See there.
+        max_epochs: See there.
+        learning_rate: See there.
+        batch_size: See there.
+        patience: See there.
+        verbose: See there.
+        trainer_kwargs: See there.
+
+    Returns:
+        The network, the specification of the table, and how it was trained, in plain data.
+
+    Raises:
+        ValueError: As in `Forecaster.fit`.
+    """
+    from tsattn.tasks.fit import fit
+    from tsattn.tasks.forecast import LOSSES
+
+    if levels is not None:
+        check_levels(levels)
+    elif distribution != "quantile":
+        raise ValueError(
+            f'distribution is "{distribution}", but no `quantile_levels` were asked for, expected some, such as '
+            "(0.1, 0.5, 0.9)."
+        )
+    if loss not in LOSSES:
+        raise ValueError(f'loss is "{loss}", expected one of {", ".join(LOSSES)}.')
+    training = dict(recipe.training)
+    for name, least, number in (
+        ("max_epochs", 1, max_epochs), ("batch_size", 1, batch_size), ("patience", 0, patience),
+    ):  # fmt: skip
+        if number is not None and number < least:
+            raise ValueError(f"{name} is {number}, expected at least {least}.")
+        training[name] = training[name] if number is None else number
+    if learning_rate is not None and not 0 < learning_rate < math.inf:
+        raise ValueError(f"learning_rate is {learning_rate:g}, expected a number above 0.")
+    if mode not in ("full", "head", "lora"):
+        raise ValueError(f'mode is "{mode}", expected "full", "head" or "lora".')
+    context, horizon = recipe.lengths
+    frequency = None if before is None else before.frequency
+    panel = panels.read_panel(
+        frame, roles.numbers, roles.texts, item=item, timestamp=timestamp, freq=freq, frequency=frequency,
+        what="The table",
+    )  # fmt: skip
+    clock = timestamp if timestamp not in (None, "none") else "timestamp"
+    names = (item or "item_id", clock) if before is None else before.columns
+    validation = rows_of(val_size, panel.lengths)
+    spec = _specify(panel, roles, validation, marks, names, units, before)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = recipe.build(spec) if start is None else start
+        if not network.reads_known:
+            spec = TableSpec(**{**vars(spec), "marks": ()})
+        if levels is not None:
+            network = with_levels(network, levels, distribution)
+        _choose(network, mode, lora_rank)
+        panel = _lengthened(panel, network, validation, context, horizon)
+        windows = panels.make_windows(panel, spec, context, horizon, what="The table")
+        _refuse_missing(windows.observed, network, spec)
+        ends = panel.begins[1:]
+        starts = part_starts(panel.begins, panel.begins[:-1], ends - validation, context, horizon, reach_back=False)
+        held_out = part_starts(panel.begins, ends - validation, ends, context, horizon, reach_back=True)
+        if not len(starts):
+            most = int((panel.lengths - validation).max())
+            raise ValueError(
+                f"The longest item has {most} training rows, expected at least context + horizon = {context} + "
+                f"{horizon}; shorten them, or choose a smaller `val_size`."
+            )
+        told = fit(
+            network,
+            windows,
+            starts,
+            held_out,
+            spec,
+            batch_size=training["batch_size"],
+            max_epochs=training["max_epochs"],
+            patience=training["patience"],
+            seed=seed,
+            verbose=verbose,
+            trainer_kwargs=trainer_kwargs,
+            lr=learning_rate if learning_rate is not None else training["lr"],
+            schedule=training["schedule"],
+            loss=loss,
+        )
+    merge_adapters(network)
+    network.requires_grad_(True)
+    about = {
+        "torch": str(torch.__version__),
+        "fit": {
+            **told,
+            "mode": mode if start is not None else "from scratch",
+            "seed": seed,
+            "items": len(panel.items),
+            "windows": len(starts),
+            "validation_windows": len(held_out),
+        },
+    }
+    return network, spec, about
+
+
+def _specify(
+    panel: Panel,
+    roles: Roles,
+    validation: Int[np.ndarray, " item"],
+    marks: Marks,
+    names: tuple[str, str],
+    units: dict[str, str],
+    before: TableSpec | None,
+) -> TableSpec:
+    """Take statistics and categories from the training rows."""
+    train = np.ones(panel.rows, dtype=bool)
+    for end, held in zip(panel.begins[1:], validation, strict=True):
+        train[end - held : end] = False
+    if not train.any():
+        raise ValueError("val_size leaves no row to train on, expected a smaller one.")
+    variates = (*roles.targets, *roles.past)
+    fitted = [panels.statistics(name, panel.columns[name][train]) for name in variates]
+    covariates: list[Covariate] = []
+    for place, (name, role, text) in enumerate(roles.covariates):
+        known = panel.constant(name, "The table") if role == "static" else panel
+        if before is not None and text:
+            covariates.append(before.covariates[place])  # the weights know these categories
+        else:
+            covariates.append(panels.fit_covariate(name, role, known.columns[name][train], text))
+    has_units = tuple(units.get(name, "") for name in variates)
+    return TableSpec(
+        variates,
+        len(roles.targets),
+        tuple(mean for mean, _ in fitted),
+        tuple(scale for _, scale in fitted),
+        panel.frequency,
+        calendar.feature_names(panel.frequency, marks) if before is None else before.marks,
+        calendar.season_of(panel.frequency),
+        covariates=tuple(covariates),
+        units=has_units if any(has_units) else before.units if before is not None else (),
+        columns=names,
+        zone=panel.zone,
+    )
+
+
+def _choose(network: ForecastNetwork, mode: str, rank: int) -> None:
+    """Say which parameters are trained."""
+    if mode == "head":
+        network.requires_grad_(False)
+        for name in network.last:
+            network.get_submodule(name).requires_grad_(True)
+    elif mode == "lora":
+        linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+        ends = ("qkv", "out")  # of an attention that is written out in its layer
+        chosen = [name for name in linear if "attention" in name or name.rpartition(".")[2] in ends]
+        if not chosen:
+            raise ValueError(
+                f'{type(network).__name__} has no linear map of an attention, expected one for "lora"; take the mode '
+                '"head" or "full".'
+            )
+        add_adapters(network, chosen, rank=rank, alpha=2.0 * rank)
+
+
+def _lengthened(
+    panel: Panel, network: ForecastNetwork, validation: Int[np.ndarray, " item"], context: int, horizon: int
+) -> Panel:
+    """Put missing rows in front of items that are too short for a window, where the network can read that."""
+    rows = panel.lengths - validation
+    short = rows < context + horizon
+    if not short.any():
+        return panel
+    if not network.reads_missing:
+        log.warning(
+            "%d of %d items are shorter than context + horizon = %d and are left out of the training, because %s.",
+            short.sum(), len(short), context + horizon, network.why_no_missing,
+        )  # fmt: skip
+        return panel
+    usable = short & (rows > horizon)
+    left_out = int((short & ~usable).sum())
+    if left_out:
+        log.warning(
+            "%d of %d items have no more than %d training rows, the horizon, and are left out of the training.",
+            left_out, len(short), horizon,
+        )  # fmt: skip
+    return panel.padded(np.where(usable, context + horizon + validation, 0))
+
+
+def _refuse_missing(observed: Tensor | None, network: ForecastNetwork, spec: TableSpec) -> None:
+    if observed is None or network.reads_missing:
+        return
+    lost = (~observed).sum(1)
+    row = int((lost > 0).nonzero()[0])
+    raise ValueError(
+        f"{int(lost.sum())} values are missing ({int(lost[row])} of {spec.variates[row]!r}), and "
+        f"{type(network).__name__} reads none: {network.why_no_missing}; fill them first (`DataFrame.ffill`)."
+    )

@@ -1,0 +1,167 @@
+"""From a word to a network: the shipped configuration of a model, the user's changes, and what the table says.
+
+Ours. There is no list of models here: each file of `configs/forecast/` is one.
+"""
+
+import copy
+import difflib
+import importlib
+import inspect
+from dataclasses import dataclass, field
+from typing import Any
+
+from tsattn import checkpoint, shipped
+from tsattn.contracts import ForecastNetwork, TableSpec
+
+TRAINING = {"lr": 1e-4, "schedule": "type1", "batch_size": 32, "max_epochs": 10, "patience": 3}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a network is made of, before the table is known.
+
+    Attributes:
+        name: For messages.
+        network: Its class.
+        arguments: Of the class.
+        training: Learning rate, schedule, batch size, epochs and patience.
+    """
+
+    name: str
+    network: type[ForecastNetwork]
+    arguments: dict[str, Any]
+    training: dict[str, Any] = field(default_factory=lambda: dict(TRAINING))
+
+    @classmethod
+    def of(cls, network: ForecastNetwork) -> "Recipe":
+        """Return the recipe of a network that is there; of a wrapped one, that of the innermost."""
+        inner = network
+        while isinstance(getattr(inner, "network", None), ForecastNetwork) and inner.levels is not None:
+            inner = inner.network  # type: ignore[assignment]
+        arguments = copy.deepcopy(inner.recipe["init_args"])
+        _lengths(arguments).update(context=network.context, horizon=network.horizon)
+        return cls(type(inner).__name__, type(inner), arguments)
+
+    @property
+    def lengths(self) -> tuple[int, int]:
+        """Context and horizon."""
+        lengths = _lengths(self.arguments)
+        return lengths["context"], lengths["horizon"]
+
+    def build(self, spec: TableSpec) -> ForecastNetwork:
+        """Make the network for a table, with fresh weights.
+
+        Raises:
+            ValueError: If an argument is impossible, or a column is of no use to the network.
+        """
+        parameters = inspect.signature(self.network.__init__).parameters
+        variates, targets = len(spec.variates), spec.targets
+        table: dict[str, Any] = {"variates": variates}
+        if "features" in parameters:
+            table["features"] = "S" if variates == 1 else "MS" if targets == 1 else "M"
+            table["targets"] = targets if 1 < targets < variates else None
+        if self.network.takes_future and spec.covariates:
+            table["future_covariates"] = spec.future_covariates
+        table = {name: value for name, value in table.items() if name in parameters}
+        made = {name: checkpoint.build(value) if _is_recipe(value) else value for name, value in self.arguments.items()}
+        network = self.network(**{**made, **table})
+        check_use(network, spec)
+        return network
+
+
+def recipe_of(model: str | type[ForecastNetwork], given: dict[str, Any]) -> Recipe:
+    """Return what a word, or a class, and some arguments stand for.
+
+    Raises:
+        ValueError: If there is no such model or no such argument, or a class has no lengths.
+    """
+    if isinstance(model, str):
+        names = [
+            n.removeprefix("forecast/").removesuffix(".yaml") for n in shipped.names() if n.startswith("forecast/")
+        ]
+        if model.lower() not in names:
+            near = difflib.get_close_matches(model.lower(), names, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"There is no model {model!r}, expected one of {', '.join(names)}.{hint}")
+        config = shipped.merged(f"forecast/{model.lower()}.yaml")
+        task = config["model"]["init_args"]
+        module, _, name = task["network"]["class_path"].rpartition(".")
+        network = getattr(importlib.import_module(module), name)
+        arguments = copy.deepcopy(task["network"].get("init_args", {}))
+        training = TRAINING | {key: task[key] for key in ("lr", "schedule") if key in task}
+        training["batch_size"] = max(32, config.get("data", {}).get("init_args", {}).get("batch_size", 32))
+        training |= {"max_epochs": config["trainer"]["max_epochs"], "patience": config["patience"]}
+    elif isinstance(model, type) and issubclass(model, ForecastNetwork):
+        network, arguments, training, name = model, {}, dict(TRAINING), model.__name__
+    else:
+        raise ValueError(
+            f"model is {model!r}, expected a name such as 'itransformer', or a class that keeps ForecastNetwork; a "
+            "trained network comes by Forecaster.from_pretrained."
+        )
+    parameters = inspect.signature(network.__init__).parameters
+    read_off = {"variates", "features", "targets", "future_covariates", "outputs"}
+    inside = _is_recipe(arguments.get("network"))  # a network around another one has the lengths of that one
+    lengths = {name: value for name, value in given.items() if inside and name in ("context", "horizon")}
+    given = {name: value for name, value in given.items() if name not in lengths}
+    for argument in given:
+        if argument not in parameters or argument in read_off:
+            allowed = [p for p in parameters if p not in read_off | {"self"}]
+            allowed = ["context", "horizon", *(p for p in allowed if p != "network")] if inside else allowed
+            raise ValueError(f"{name} has no argument {argument!r} to set here, expected one of {', '.join(allowed)}.")
+    arguments |= given
+    _lengths(arguments).update(lengths)
+    lacking = [length for length in ("context", "horizon") if length not in _lengths(arguments)]
+    if lacking:
+        raise ValueError(f"{name} was given no {lacking[0]}, expected a number of steps.")
+    _fit_patches(arguments, given, parameters)
+    return Recipe(name, network, arguments, training)
+
+
+def _is_recipe(value: Any) -> bool:
+    return isinstance(value, dict) and "class_path" in value
+
+
+def _lengths(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments that hold context and horizon: these, or those of the network inside."""
+    inside = arguments.get("network")
+    return _lengths(inside["init_args"]) if inside and _is_recipe(inside) else arguments
+
+
+def _fit_patches(arguments: dict[str, Any], given: dict[str, Any], parameters: Any) -> None:
+    """Where patches do not overlap and nobody chose their length, take the one nearest to it that fills the context."""
+    if "patch" in given or "patch" not in arguments or "stride" in parameters:
+        return
+    context, wanted = arguments["context"], arguments["patch"]
+    divisors = [n for n in range(1, context + 1) if context % n == 0]
+    arguments["patch"] = min(divisors, key=lambda n: (abs(n - wanted), -n))
+
+
+def check_use(network: ForecastNetwork, spec: TableSpec) -> None:
+    """Refuse a column that was declared and that the network would not read.
+
+    Raises:
+        ValueError: Naming the column, and what to do.
+    """
+    name = type(network).__name__
+    past = spec.variates[spec.targets :]
+    if past and not network.reads_covariates:
+        raise ValueError(
+            f"{name} forecasts each series from its own past and cannot use {past[0]!r} (past_covariates): leave it "
+            "out, or take a network that reads covariates (itransformer, timexer, gateformer, mvpa)."
+        )
+    for covariate in spec.covariates:
+        if not network.reads_known:
+            raise ValueError(
+                f"{name} cannot use {covariate.name!r} ({covariate.role}_covariates): leave it out, or take a network "
+                "that reads it (itransformer, timexer)."
+            )
+        if covariate.role == "known" and network.future_covariates is None:
+            raise ValueError(
+                f"{name} would read {covariate.name!r} in its past only: pass it by past_covariates, or take a network "
+                "that reads what is known ahead (itransformer, timexer)."
+            )
+    if network.targets is not None and network.targets != spec.targets:
+        raise ValueError(
+            f"{name} forecasts {network.targets} target beside past_covariates, the table has {spec.targets}: choose "
+            "one target, or take another network."
+        )
