@@ -5,7 +5,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 export MPLBACKEND ?= Agg
 
-.PHONY: install test lint demo demo-clinical bench clean
+.PHONY: install test lint docs demo demo-clinical bench clean
 install: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
@@ -22,6 +22,11 @@ lint: install
 
 test: install lint
 	$(BIN)/python -m pytest --numprocesses 2
+
+# The documentation, into site/: nothing is fetched while it is built or read. Every warning is an error.
+docs: install
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/mkdocs build --strict
 
 # Train on a simulated table, test, forecast and draw; everything it makes is in runs/demo.
 demo: install
@@ -58,4 +63,4 @@ bench: install
 	$(BIN)/python tests/bench/mvpformer.py streaming
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache dist build
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache dist build site

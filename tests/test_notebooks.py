@@ -6,18 +6,23 @@ import json
 from pathlib import Path
 
 import pytest
+from matplotlib import pyplot
 from support import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def cells_of(path: Path) -> list[dict]:
+    return json.loads(path.read_text())["cells"]
 
 
 def code_of(path: Path) -> list[str]:
-    cells = json.loads(path.read_text())["cells"]
-    assert not any(cell.get("outputs") for cell in cells)
-    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    return ["".join(cell["source"]) for cell in cells_of(path) if cell["cell_type"] == "code"]
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@each_notebook
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning:lightning")  # advice that a notebook's reader sees as well
 def test_a_notebook_runs(path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MPLBACKEND", "Agg")
@@ -25,12 +30,30 @@ def test_a_notebook_runs(path: Path, monkeypatch: pytest.MonkeyPatch):
     with contextlib.chdir(path.parent):
         for cell in code_of(path):
             exec(compile(cell, str(path), "exec"), namespace)
+    pyplot.close("all")
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@each_notebook
+def test_a_notebook_asks_one_question_in_few_cells(path: Path):
+    cells = cells_of(path)
+    title = "".join(cells[0]["source"]).splitlines()[0]
+    assert cells[0]["cell_type"] == "markdown"
+    assert title.startswith("# ")
+    assert title.endswith("?")
+    assert len(cells) < 15
+
+
+@each_notebook
+def test_a_notebook_holds_no_output(path: Path):
+    for cell in cells_of(path):
+        assert not cell.get("outputs")
+        assert cell.get("execution_count") is None
+
+
+@each_notebook
 def test_a_notebook_imports_only_public_names(path: Path):
     for cell in code_of(path):
         for node in ast.walk(ast.parse(cell)):
-            if isinstance(node, ast.ImportFrom):
-                assert not any(part.startswith("_") for part in (node.module or "").split("."))
-                assert not any(alias.name.startswith("_") for alias in node.names)
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
+                assert not any(part.startswith("_") for name in names for part in name.split("."))

@@ -401,7 +401,7 @@ class TableSpec:
 
     @property
     def known_statistics(self) -> tuple[tuple[float, float], ...]:
-        """Mean and scale that bring each of the `known_rows` from the table's units (a category: 1 or 0) to a batch's."""
+        """Mean and scale of each of the `known_rows` as a user has them: in the table's units, a category 1 or 0."""
         rows: list[tuple[float, float]] = []
         for c in self.covariates:
             rows += [(c.mean, c.scale)] if c.categories is None else [(0.0, 1 / height) for height in c.heights]

@@ -185,3 +185,16 @@ def test_gather_on_a_gpu_equals_gather_on_the_cpu():
     starts = torch.tensor([0, 3, 70])
     for ours, theirs in zip(windows.to("cuda").gather(starts.cuda()), windows.gather(starts), strict=True):
         assert torch.equal(ours.cpu(), theirs)
+
+
+def test_hidden_rows_of_what_is_known_end_with_the_context():
+    known = torch.arange(60.0).view(3, 20) + 1
+    windows = Windows(torch.zeros(1, 20), 1, 4, 2, known, hidden=slice(1, 2))
+    batch = windows.gather(torch.tensor([0, 5, 14]))
+    for row, start in zip(batch.known, (0, 5, 14), strict=True):
+        expected = known[:, start : start + 6].clone()
+        expected[1, 4:] = 0
+        assert torch.equal(row, expected)
+    assert torch.equal(windows.known, known)
+    moved = windows.to("meta")
+    assert moved.hidden == slice(1, 2)

@@ -214,8 +214,9 @@ def read_panel(
         if name not in frame.columns:
             raise ValueError(f"{what} has no column {name!r}, expected it beside {tables.listed(frame.columns)}.")
     codes, items, frame = _take_items(frame, item, what)
-    times, _ = tables.find_clock(frame, timestamp, None, what, "timestamp")
-    taken = next((name for name in (*numbers, *categories) if name not in frame.columns), None)
+    times, clock = tables.find_clock(frame, timestamp, None, what, "timestamp")
+    free = frame.columns if times is None else frame.columns.drop(clock, errors="ignore")
+    taken = next((name for name in (*numbers, *categories) if name not in free), None)
     if taken is not None:
         raise ValueError(
             f"{what} has its items or times in the column {taken!r}, expected another one as target or covariate; copy "
@@ -433,7 +434,7 @@ def _numbers(
         bad = int(np.argmax(np.isinf(values)))
     if bad is None:
         return values
-    where = "" if len(items) == 1 else f" of item {items[codes[bad]]!r}"
+    where = "" if len(items) == 1 else f" of item {tables.plain(items[codes[bad]])}"
     when = "" if times is None else f" at {times[bad]}"
     raise ValueError(
         f"{what} holds {tables.plain(column.iloc[bad])} in column {name!r}, data row {bad + 1}{where}{when}, expected "
@@ -478,37 +479,62 @@ def _step(
     within[begins[1:-1] - 1] = False
     if not within.any():
         return ""
-    if expected and fixed_step(expected) is None and _follows(times, within, expected):
+    if expected and fixed_step(expected) is None and _first_off(times, within, expected) is None:
         return expected
     steps = np.diff(times.asi8)
     inner = steps[within]
     if (inner == inner[0]).all():
-        return tables.alias(times[:3] if len(items) == 1 else _longest(times, begins)[:3], int(inner[0]))
+        named = tables.alias(times[:3] if len(items) == 1 else _longest(times, begins)[:3], int(inner[0]))
+        return named if len(items) == 1 else _of_all(named, times[begins[:-1]], int(inner[0]))
     if times.tz is not None:  # a day of a zone is not always 24 hours
         wall = times.tz_localize(None)
         local = np.diff(wall.asi8)[within]
         if (local == local[0]).all():
             return tables.alias(wall[:1], int(local[0]))
-    named = tables.calendar_alias(_longest(times, begins)) if np.diff(begins).max() >= 3 else ""
-    if named and _follows(times, within, named):
-        return named
-    found, counts = np.unique(inner, return_counts=True)
-    usual = int(found[counts.argmax()])
-    wrong = int(np.flatnonzero(within & (steps != usual))[0])
+    named = _calendar(times, begins)
+    if named:
+        wrong = _first_off(times, within, named)
+        if wrong is None:
+            return named
+        step = named
+    else:
+        found, counts = np.unique(inner, return_counts=True)
+        usual = int(found[counts.argmax()])
+        wrong = int(np.flatnonzero(within & (steps != usual))[0])
+        named, step = tables.alias(times[:1], usual), str(pd.Timedelta(usual, unit=times.unit))
     item = int(np.searchsorted(begins, wrong, "right")) - 1
-    own = steps[begins[item] : begins[item + 1] - 1]
-    step = pd.Timedelta(usual, unit=times.unit)
-    if len(items) > 1 and (own == own[0]).all():
+    own = times[begins[item] : begins[item + 1]]
+    even = (np.diff(own.asi8) == own.asi8[1] - own.asi8[0]).all()
+    theirs = str(own[1] - own[0]) if even else tables.calendar_alias(own) if len(own) > 2 else ""
+    if len(items) > 1 and theirs and theirs != step:
         raise ValueError(
-            f"{what} has mixed frequencies: item {items[item]!r} steps by "
-            f"{pd.Timedelta(int(own[0]), unit=times.unit)}, others by {step}, expected one step; forecast them apart, "
-            "or bring them to one step first."
+            f"{what} has mixed frequencies: item {tables.plain(items[item])} steps by {theirs}, others by {step}, "
+            "expected one step; forecast them apart, or bring them to one step first."
         )
     raise ValueError(
         f"{what} steps from {times[wrong]} to {times[wrong + 1]}{_of_item(begins, items, wrong)}, expected a regular "
-        f"step of {step}; pass `freq={tables.alias(times[:1], usual)!r}` to take absent rows as missing, or average "
-        "the rows into regular steps (`DataFrame.resample`)."
+        f"step of {step}; pass `freq={named!r}` to take absent rows as missing, or average the rows into regular "
+        "steps (`DataFrame.resample`)."
     )
+
+
+def _of_all(named: str, first: pd.DatetimeIndex, step: int) -> str:
+    """Return the name of an even step, by days if items begin on different days of the week."""
+    offset: Any = pd.tseries.frequencies.to_offset(named)
+    if fixed_step(named) is not None or all(offset.is_on_offset(time) for time in first.unique()):
+        return named
+    return f"{pd.Timedelta(step, unit=first.unit).days}D"
+
+
+def _calendar(times: pd.DatetimeIndex, begins: np.ndarray) -> str:
+    """Name the calendar's step (months, business days) that an item, or its first or last rows, follow; "" if none."""
+    longest = _longest(times, begins)
+    others = [times[begin:end] for begin, end in itertools.pairwise(begins[:9])]
+    for part in (longest, longest[:12], longest[-12:], *others):
+        named = tables.calendar_alias(part) if len(part) > 2 else ""
+        if named and fixed_step(named) is None:
+            return named
+    return ""
 
 
 def _longest(times: pd.DatetimeIndex, begins: np.ndarray) -> pd.DatetimeIndex:
@@ -516,18 +542,19 @@ def _longest(times: pd.DatetimeIndex, begins: np.ndarray) -> pd.DatetimeIndex:
     return times[begins[item] : begins[item + 1]]
 
 
-def _follows(times: pd.DatetimeIndex, within: np.ndarray, named: str) -> bool:
-    """Whether each time is one of a calendar's, and the next one of them after the one before it."""
+def _first_off(times: pd.DatetimeIndex, within: np.ndarray, named: str) -> int | None:
+    """Return the first row that is not one of a calendar's times followed by the next one; None if all are."""
     offset: Any = pd.tseries.frequencies.to_offset(named)
-    before = times[:-1][within]
+    before = times[:-1]
     distinct = before.unique()  # few: items share their times
+    follows = np.array([offset.is_on_offset(time) for time in distinct])
     place = distinct.get_indexer(before)
-    is_one = all(offset.is_on_offset(time) for time in distinct)
-    return is_one and bool(((distinct + offset)[place] == times[1:][within]).all())
+    off = within & ~(follows[place] & np.asarray((distinct + offset)[place] == times[1:]))
+    return int(off.argmax()) if off.any() else None
 
 
 def _of_item(begins: np.ndarray, items: np.ndarray, row: int) -> str:
-    return "" if len(items) == 1 else f" in item {items[int(np.searchsorted(begins, row, 'right')) - 1]!r}"
+    return "" if len(items) == 1 else f" in item {tables.plain(items[int(np.searchsorted(begins, row, 'right')) - 1])}"
 
 
 def _regular(

@@ -18,23 +18,23 @@ from tsattn.forecasting import frames
 from tsattn.quantiles import at_levels
 
 if TYPE_CHECKING:
-    from tsattn.forecasting.forecaster import Forecaster
+    from tsattn.forecasting.predictor import Predictor
 
 WHOLE = "whole series"  # TimeXer's global token
+SOLE = {"variate": "variates", "patch": "patches", "cell": "cells"}  # what a network's only kind of maps is called
 
 
 @torch.no_grad()
 def attention(
-    forecaster: "Forecaster", data: Any, future: Any, kind: str | None, columns: dict[str, Any]
+    predictor: "Predictor", data: Any, future: Any, kind: str | None, columns: dict[str, Any]
 ) -> xr.DataArray:
     """See `Forecaster.attention`."""
-    window, panel = forecaster.last_windows(data, future, **columns)
-    network, spec = forecaster.network, forecaster.spec
-    assert network is not None
-    assert spec is not None
+    window, panel = predictor.last_windows(data, future, **columns)
+    network, spec = predictor.network, predictor.spec
     plain: Any = unwrapped(network)
     inputs = (window.past, window.known if network.reads_known else None, window.observed)
-    kinds = list(plain.attention_axes)
+    named = {of_network or SOLE[axes[-1]]: of_network for of_network, axes in plain.attention_axes.items()}
+    kinds = list(named)
     kinds += ["gates"] if hasattr(plain, "gates") else []
     kinds += ["channels", "steps"] if hasattr(plain, "marginals") else []
     if not kinds:
@@ -48,7 +48,7 @@ def attention(
     elif kind in ("channels", "steps") and hasattr(plain, "marginals"):
         found = axes.marginals(plain.marginals(*inputs), kind)
     else:
-        found = axes.maps(plain.attention_maps(*inputs), kind, plain.attention_axes[kind])
+        found = axes.maps(plain.attention_maps(*inputs), named[kind], plain.attention_axes[named[kind]])
     found = found.assign_coords(item=panel.items)
     found.attrs = {"kind": kind, "kinds": ", ".join(map(repr, kinds)), "network": type(plain).__name__}
     found.name = "attention"
@@ -76,11 +76,13 @@ class _Labels:
         self.patches: list[Any] = []
         if network.patching is not None:
             _, stride, count = network.patching
-            times = panel.times[-network.context :] if len(panel.items) == 1 else None
             first = [i * stride for i in range(count)]
-            # A patch that lies in the padding only begins after the last step.
-            clock = times is not None and isinstance(times, pd.DatetimeIndex) and first[-1] < len(times)
-            self.patches = list(times[first]) if clock and times is not None else first
+            times = panel.times
+            if len(panel.items) == 1 and isinstance(times, pd.DatetimeIndex):
+                beyond = max(first[-1] + 1 - len(times), 0)  # a patch may lie in the padding only
+                self.patches = list((times.append(panel.times_after(beyond)) if beyond else times)[first])
+            else:
+                self.patches = list(first)
 
     def _of(self, axis: str) -> list[Any]:
         if axis == "token":
@@ -126,14 +128,12 @@ class _Labels:
 
 @torch.no_grad()
 def importance(
-    forecaster: "Forecaster", data: Any, windows: int, step: int | None, columns: dict[str, Any]
+    predictor: "Predictor", data: Any, windows: int, step: int | None, columns: dict[str, Any]
 ) -> pd.DataFrame:
     """See `Forecaster.importance`."""
-    network, spec = forecaster.network, forecaster.spec
-    assert network is not None
-    assert spec is not None
+    network, spec = predictor.network, predictor.spec
     plain = unwrapped(network)
-    batches = list(forecaster.test_windows(data, windows, step or forecaster.horizon, **columns))
+    batches = list(predictor.test_windows(data, windows, step or predictor.horizon, **columns))
     sources = _sources(plain, spec)
     scale = torch.tensor(spec.scale[: spec.targets], dtype=torch.float64)
     whole = _mae(network, batches, spec) * scale

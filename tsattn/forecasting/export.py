@@ -3,6 +3,7 @@
 Ours. The batch size is free; everything else is fixed. What comes in and goes out is in the table's units.
 """
 
+import copy
 import io
 import shutil
 import tempfile
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from tsattn import files
 from tsattn.contracts import ForecastNetwork, TableSpec
+from tsattn.layers.mvpa import MVPAttention
 
 
 class InUnits(nn.Module):
@@ -68,6 +70,10 @@ def export(
     if path.suffix != ".pt2":
         raise ValueError(f"path is {path}, expected a name that ends in .pt2.")
     files.refuse_existing(path, overwrite)
+    network = copy.deepcopy(network)
+    for part in network.modules():
+        if isinstance(part, MVPAttention):
+            part.backend = "reference"  # plain torch: an operator of ours would not be there
     module = InUnits(network, spec).eval()
     variates = network.variates or len(spec.variates)
     device = next(network.parameters()).device

@@ -5,19 +5,16 @@ quantile), with `backtest` after neuralforecast's cross-validation. Nothing need
 """
 
 import copy
-import dataclasses
 import logging
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
 from huggingface_hub import ModelHubMixin
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 import tsattn
@@ -25,13 +22,11 @@ from tsattn import checkpoint
 from tsattn.contracts import Batch, ForecastNetwork, TableSpec
 from tsattn.data import panel as panels
 from tsattn.data.calendar import Marks
-from tsattn.data.panel import Panel
-from tsattn.data.windows import Windows
 from tsattn.forecasting import frames, learning
-from tsattn.forecasting.frames import Forecast, Origin
+from tsattn.forecasting.predictor import Predictor, inputs_of
 from tsattn.forecasting.recipes import Recipe, recipe_of
 from tsattn.layers.probabilistic import CalibratedForecaster, Distribution, intervals_loss
-from tsattn.quantiles import at_levels, check_levels
+from tsattn.quantiles import at_levels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -172,6 +167,11 @@ class Forecaster(
         state = "not trained" if self.spec is None else f"targets {', '.join(self.spec.target_names[:6])}"
         return f"Forecaster({self.recipe.name}, context={self.context}, horizon={self.horizon}, {state})"
 
+    @property
+    def _predictor(self) -> Predictor:
+        """The trained network at work."""
+        return Predictor(*self._trained())
+
     def _trained(self) -> tuple[ForecastNetwork, TableSpec]:
         if self.network is None or self.spec is None:
             raise ValueError("The forecaster was not trained yet: call `fit`, which returns a trained one.")
@@ -296,7 +296,7 @@ class Forecaster(
             log.warning("The intervals of `calibrate` are dropped: they belong to the weights before; calibrate again.")
             network = network.network
         frame, origin = frames.to_pandas(data)
-        item, clock = self._columns(frame, item_id, timestamp)
+        item, clock = self._predictor.columns(frame, item_id, timestamp)
         found, spec, about = learning.train(
             self.recipe, frame, learning.Roles.from_spec(spec),
             start=copy.deepcopy(network), before=spec, mode=mode, lora_rank=lora_rank, val_size=val_size, item=item,
@@ -347,7 +347,7 @@ class Forecaster(
         levels = (
             tuple(quantile_levels) if quantile_levels is not None else network.levels or (0.05, 0.1, 0.5, 0.9, 0.95)
         )
-        panel, _ = self._read(data, item_id, timestamp, freq)
+        panel, _ = self._predictor.read(data, item_id, timestamp, freq)
         ends = panel.begins[1:]
         rows = learning.rows_of(size, panel.lengths)
         windows = panels.make_windows(panel, spec, self.context, self.horizon)
@@ -359,14 +359,18 @@ class Forecaster(
             )
         forecasts, futures, pasts = [], [], []
         with torch.no_grad():
-            for batch in self._batches(windows, starts):
-                forecasts.append(network(*_inputs(batch))[:, : spec.targets])
+            for batch in self._predictor.batches(windows, starts):
+                forecasts.append(network(*inputs_of(batch))[:, : spec.targets])
                 futures.append(batch.future)
                 pasts.append((batch.past, batch.observed))
         forecast, future = torch.cat(forecasts), torch.cat(futures)
         candidates = []
         for choice in (True, False) if local is None else (local,):
-            made = CalibratedForecaster(network, levels, targets=spec.targets, local=choice).to(_device(network)).eval()
+            made = (
+                CalibratedForecaster(network, levels, targets=spec.targets, local=choice)
+                .to(self._predictor.device)
+                .eval()
+            )
             candidates.append((made, torch.cat([made.spread(*past) for past in pasts])))
         if local is None:
             losses = [intervals_loss(forecast, future, spread, levels) for _, spread in candidates]
@@ -405,7 +409,7 @@ class Forecaster(
             return quantiles[..., 0] if not self.levels else at_levels(quantiles, self.levels, [0.5])[..., 0]
         if isinstance(data, xr.Dataset):
             spec = self._trained()[1]
-            forecast, origin = self._forecast(data, **options)
+            forecast, origin = self._predictor.forecast(data, **options)
             units = dict(zip(spec.variates, spec.units, strict=False)) | (origin.units or {})
             return forecast.to_dataset(origin, {name: units[name] for name in spec.target_names if units.get(name)})
         return self.predict_df(data, **options)
@@ -416,7 +420,7 @@ class Forecaster(
     ) -> Float[Tensor, "batch target horizon level"]:
         """Forecast from tensors, as `predict` does, every level of `levels` (of a point forecast, one level)."""
         network, spec = self._trained()
-        device = _device(network)
+        device = self._predictor.device
         scaled = spec.standardise(past.to(device))
         if known is not None:
             if known.shape[1] != len(spec.known_rows):
@@ -427,8 +431,8 @@ class Forecaster(
             known = ((known.to(device) - statistics[:, :1]) / statistics[:, 1:]).float()
         missing = scaled.isnan()
         batch = Batch(scaled, scaled, known, ~missing if missing.any() else None)
-        self._refuse_missing(batch)
-        forecast = network(*_inputs(batch))[:, : spec.targets]
+        self._predictor.refuse_missing(batch)
+        forecast = network(*inputs_of(batch))[:, : spec.targets]
         forecast = forecast if network.levels is not None else forecast[..., None]
         return spec.restore(forecast).to(past)
 
@@ -464,49 +468,11 @@ class Forecaster(
         Raises:
             ValueError: If columns or rows are missing, repeated or at another step than in the training.
         """
-        forecast, origin = self._forecast(
+        forecast, origin = self._predictor.forecast(
             data, future_df, horizon=horizon, quantile_levels=quantile_levels, item_id=item_id, timestamp=timestamp,
             freq=freq,
         )  # fmt: skip
-        return frames.as_given(forecast.to_frame(self._names(item_id, timestamp)), origin)
-
-    def _forecast(
-        self,
-        data: Any,
-        future_df: Any = None,
-        *,
-        horizon: int | None = None,
-        quantile_levels: Sequence[float] | None = None,
-        item_id: str | None = None,
-        timestamp: str | None = None,
-        freq: str | None = None,
-    ) -> tuple[Forecast, Origin]:
-        spec = self._trained()[1]
-        steps = self.horizon if horizon is None else horizon
-        if steps < 1:
-            raise ValueError(f"horizon is {steps}, expected at least 1 step.")
-        levels = self._levels(quantile_levels)
-        panel, origin = self._read(data, item_id, timestamp, freq)
-        panel = panel.tail(self.context)
-        self._tell_of_short_items(panel)
-        windows, starts, times = self._windows_ahead(panel, future_df, steps, item_id, timestamp)
-        values, quantiles = self._run(windows, starts, steps, levels)
-        return Forecast(panel.items, times, spec.target_names, values, quantiles, levels), origin
-
-    def _windows_ahead(
-        self, panel: Panel, future: Any, steps: int, item: str | None, clock: str | None
-    ) -> tuple[Windows, Int[Tensor, " item"], pd.Index]:
-        """Return the window of each item whose horizon follows its last row, as long as whole blocks, and the times."""
-        spec = self._trained()[1]
-        ahead = self._known_ahead(future, panel, steps, item, clock)
-        blocks = -(-steps // self.horizon) * self.horizon
-        if blocks > steps:  # what nobody asked for and nobody knows
-            ahead = {name: _lengthen(values, steps, blocks) for name, values in ahead.items()}
-        whole = panel.padded(self.context).extended(blocks, ahead)
-        windows = panels.make_windows(whole, spec, self.context, blocks)
-        first = whole.begins[1:] - blocks
-        times = whole.times.take((first[:, None] + np.arange(steps)).reshape(-1))
-        return windows, torch.from_numpy(first - self.context), times
+        return frames.as_given(forecast.to_frame(self._predictor.names(item_id, timestamp)), origin)
 
     def backtest(
         self,
@@ -541,46 +507,11 @@ class Forecaster(
         Raises:
             ValueError: If an item has not so many windows.
         """
-        spec = self._trained()[1]
-        steps = self.horizon if horizon is None else horizon
-        stride = steps if step is None else step
-        if min(steps, stride, 1 if windows is None else windows) < 1:
-            raise ValueError(f"horizon is {steps}, step {stride} and windows {windows}, expected at least 1 of each.")
-        levels = self._levels(quantile_levels)
-        panel, origin = self._read(data, item_id, timestamp, freq)
-        item, starts = self._cutoffs(panel, windows, stride, steps)
-        blocks = -(-steps // self.horizon) * self.horizon
-        whole = panel if blocks == steps else panel.extended(blocks - steps, {})  # only to cut whole blocks from
-        moved = starts + (whole.begins[:-1] - panel.begins[:-1])[item]
-        buffer = panels.make_windows(whole, spec, self.context, blocks)
-        values, quantiles = self._run(buffer, torch.from_numpy(moved), steps, levels)
-        first = starts + self.context
-        rows = (first[:, None] + np.arange(steps)).reshape(-1)
-        truth = panel.values(spec.target_names)[:, rows].reshape(spec.targets, -1, steps).transpose(1, 0, 2)
-        forecast = Forecast(
-            panel.items[item], panel.times.take(rows), spec.target_names, values, quantiles, levels,
-            cutoffs=panel.times.take(first - 1), truth=np.ascontiguousarray(truth),
+        forecast, origin = self._predictor.backtest(
+            data, windows=windows, step=step, horizon=horizon, quantile_levels=quantile_levels, item_id=item_id,
+            timestamp=timestamp, freq=freq,
         )  # fmt: skip
-        return frames.as_given(forecast.to_frame(self._names(item_id, timestamp)), origin)
-
-    def _cutoffs(
-        self, panel: Panel, windows: int | None, stride: int, steps: int
-    ) -> tuple[Int[np.ndarray, " window"], Int[np.ndarray, " window"]]:
-        """Return item and first row of each item's last windows, in the order of items and cutoffs."""
-        room = (panel.lengths - self.context - steps) // stride + 1
-        least = 1 if windows is None else windows
-        if (room < least).any():
-            short = int((room < least).argmax())
-            named = "The table" if frames.alone(panel.items) else f"Item {panel.items[short]!r}"
-            raise ValueError(
-                f"{named} has {panel.lengths[short]} rows, enough for {max(int(room[short]), 0)} windows of "
-                f"{self.context} + {steps} steps, {stride} apart, expected {least}; ask for fewer `windows` or pass a "
-                "longer table."
-            )
-        counts = room if windows is None else np.full(len(room), windows)
-        item = np.repeat(np.arange(len(room)), counts)
-        back = np.concatenate([np.arange(count)[::-1] for count in counts]) * stride
-        return item, panel.begins[1:][item] - self.context - steps - back
+        return frames.as_given(forecast.to_frame(self._predictor.names(item_id, timestamp)), origin)
 
     # ---- what it looked at
 
@@ -590,9 +521,9 @@ class Forecaster(
         Args:
             data: As in `predict_df`.
             future_df: As in `predict_df`.
-            kind: Which map, where a network has several; None: the most telling one. A kind that there is not is
-                refused with the list of those there are: TimeXer has "exogenous" and "patches", Gateformer "variate",
-                "temporal" and "gates", MVPA "" (patch by patch), "channels" and "steps".
+            kind: Which maps; None: the most telling ones. iTransformer has "variates", PatchTST "patches", TimeXer
+                "exogenous" and "patches", Gateformer "variate", "temporal" and "gates", MVPA "cells" (patch by patch of
+                all series), "channels" and "steps"; another word is refused with the list.
             **columns: `item_id`, `timestamp` and `freq`, as in `predict_df`.
 
         Returns:
@@ -603,7 +534,7 @@ class Forecaster(
         """
         from tsattn.forecasting import explain
 
-        return explain.attention(self, data, future_df, kind, columns)
+        return explain.attention(self._predictor, data, future_df, kind, columns)
 
     def importance(self, data: Any, *, windows: int = 50, step: int | None = None, **columns: Any) -> pd.DataFrame:
         """Say how much worse the forecasts of the last windows get when each column is taken away (ablation).
@@ -621,19 +552,23 @@ class Forecaster(
         """
         from tsattn.forecasting import explain
 
-        return explain.importance(self, data, windows, step, columns)
+        return explain.importance(self._predictor, data, windows, step, columns)
 
     def plot(self, forecast: Any, history: Any = None, **options: Any) -> "Figure":
-        """Draw what `predict_df`, `backtest`, `attention` or `importance` returned; see `tsattn.forecasting.plots`.
+        """Draw what `predict_df`, `backtest`, `attention` or `importance` returned.
 
         Args:
             forecast: The frame or DataArray.
             history: Of a forecast: the table that it was made from.
-            **options: Of the drawing.
+            **options: `out`, a picture to write (with `overwrite`); `item`; `targets`; of a forecast `steps` of the
+                history; of attention which `layer`, `head`, `without` or `variate` (`tsattn.forecasting.plots.plot`).
+
+        Returns:
+            A matplotlib figure, which a notebook shows.
         """
         from tsattn.forecasting import plots
 
-        return plots.plot(self, forecast, history, **options)
+        return plots.plot(self._predictor, forecast, history, **options)
 
     def export(self, path: str | Path, *, compile: bool = False, overwrite: bool = False) -> Path:
         """Write the forecaster as one file that runs without tsattn, Lightning and pandas, for any batch size.
@@ -655,240 +590,3 @@ class Forecaster(
 
         network, spec = self._trained()
         return export.export(network, spec, path, compile=compile, overwrite=overwrite)
-
-    # ---- inside
-
-    def _columns(self, frame: pd.DataFrame, item: str | None, clock: str | None) -> tuple[str | None, str | None]:
-        """Return the columns of items and times: as asked for, else as in the training if they are there."""
-        spec = self._trained()[1]
-        names = {str(name).strip() for name in frame.columns}
-        if item is None and spec.columns[0] in names:
-            item = spec.columns[0]
-        if clock is None:
-            clock = "none" if not spec.frequency else spec.columns[1] if spec.columns[1] in names else None
-        return item, clock
-
-    def _names(self, item: str | None, clock: str | None) -> tuple[str, str]:
-        spec = self._trained()[1]
-        return item or spec.columns[0], clock if clock not in (None, "none") else spec.columns[1]
-
-    def _read(self, data: Any, item: str | None, clock: str | None, freq: str | None) -> tuple[Panel, Origin]:
-        spec = self._trained()[1]
-        frame, origin = frames.to_pandas(data)
-        item, clock = self._columns(frame, item, clock)
-        key = next((name for name in frame.columns if str(name).strip() == (item or "item_id")), None)
-        origin = origin if key is None else dataclasses.replace(origin, names=frame[key].dtype)
-        numbers = [*spec.variates, *(c.name for c in spec.covariates if c.categories is None)]
-        texts = [c.name for c in spec.covariates if c.categories is not None]
-        panel = panels.read_panel(
-            frame, numbers, texts, item=item, timestamp=clock, freq=freq, frequency=spec.frequency, what="The table"
-        )
-        if spec.zone is not None and spec.marks and panel.zone != spec.zone:
-            raise ValueError(
-                f"The table's times are in the zone {panel.zone or 'none'}, those of the training in "
-                f"{spec.zone or 'none'}, expected the same one, because the forecaster reads the hour; bring them "
-                "there by `dt.tz_convert` or `dt.tz_localize`."
-            )
-        return (panel if spec.fill == "none" else panels.filled(panel, spec.variates, spec.fill)), origin
-
-    def _levels(self, wanted: Sequence[float] | None) -> tuple[float, ...]:
-        if wanted is None:
-            return self.levels
-        if not self.levels:
-            raise ValueError(
-                "Quantiles were asked for, but the forecaster forecasts a point: train it by "
-                "`fit(quantile_levels=...)`, or give it intervals by `calibrate`."
-            )
-        check_levels(wanted, middle=False)
-        return tuple(wanted)
-
-    def _known_ahead(
-        self, future: Any, panel: Panel, steps: int, item: str | None, clock: str | None
-    ) -> dict[str, np.ndarray]:
-        spec = self._trained()[1]
-        known = [c for c in spec.covariates if c.role == "known"]
-        if not known:
-            if future is not None:
-                raise ValueError(
-                    "future_df was given, but the forecaster was trained without known covariates: leave it out, or "
-                    "name them by `fit(known_covariates=...)`."
-                )
-            return {}
-        if future is None:
-            names = ", ".join(repr(c.name) for c in known)
-            raise ValueError(f"The forecaster reads {names} over the horizon, expected them in `future_df`.")
-        columns = frames.to_pandas(future, "future_df")[0]
-        item, clock = self._columns(columns, item, clock)
-        numbers = [c.name for c in known if c.categories is None]
-        texts = [c.name for c in known if c.categories is not None]
-        return frames.values_ahead(future, panel, numbers, texts, item, clock, steps)
-
-    def _tell_of_short_items(self, panel: Panel) -> None:
-        network = self._trained()[0]
-        short = panel.lengths < self.context
-        if not short.any():
-            return
-        first = int(short.argmax())
-        named = "The table" if frames.alone(panel.items) else f"Item {panel.items[first]!r}"
-        others = f" ({int(short.sum())} items are as short)" if short.sum() > 1 else ""
-        told = f"{named} has {panel.lengths[first]} rows, the forecaster reads {self.context}"
-        if not network.reads_missing:
-            raise ValueError(
-                f"{told}: {self.context - panel.lengths[first]} more needed, because {network.why_no_missing}{others}."
-            )
-        log.warning("%s: the %d before them are taken as missing%s.", told, self.context - panel.lengths[first], others)
-
-    def _refuse_missing(self, batch: Batch) -> None:
-        network, spec = self._trained()
-        if batch.observed is None or network.reads_missing:
-            return
-        missing = (~batch.observed).any(-1).any(0)
-        if missing.any():
-            raise ValueError(
-                f"The context of {spec.variates[int(missing.nonzero()[0, 0])]} has missing values, and "
-                f"{type(network).__name__} cannot read them: {network.why_no_missing}. Fill them first, or train with "
-                "--data.fill forward."
-            )
-
-    def unit(self, name: str) -> str:
-        """Return the unit of a column; "" if it has none."""
-        spec = self._trained()[1]
-        return dict(zip(spec.variates, spec.units, strict=False)).get(name, "")
-
-    def history(self, data: Any, item: Any, names: Sequence[str], steps: int) -> pd.DataFrame:
-        """Return the last rows of one item, by time."""
-        panel, _ = self._read(data, None, None, None)
-        panel = panel.tail(steps)
-        place = int(pd.Index(panel.items).get_loc(item))
-        rows = slice(int(panel.begins[place]), int(panel.begins[place + 1]))
-        return pd.DataFrame({name: panel.columns[name][rows] for name in names}, index=panel.times[rows])
-
-    def last_windows(
-        self,
-        data: Any,
-        future_df: Any = None,
-        *,
-        item_id: str | None = None,
-        timestamp: str | None = None,
-        freq: str | None = None,
-    ) -> tuple[Batch, Panel]:
-        """Return what the network is given to forecast the steps after the last row, and the rows that it reads."""
-        panel, _ = self._read(data, item_id, timestamp, freq)
-        panel = panel.tail(self.context)
-        self._tell_of_short_items(panel)
-        windows, starts, _ = self._windows_ahead(panel, future_df, self.horizon, item_id, timestamp)
-        batch = windows.to(_device(self._trained()[0])).gather(starts)
-        self._refuse_missing(batch)
-        return batch, panel.padded(self.context)
-
-    def test_windows(
-        self,
-        data: Any,
-        windows: int,
-        step: int,
-        *,
-        item_id: str | None = None,
-        timestamp: str | None = None,
-        freq: str | None = None,
-    ) -> Iterator[Batch]:
-        """Return each item's last windows in batches, `step` rows apart, with what came."""
-        panel, _ = self._read(data, item_id, timestamp, freq)
-        starts = torch.from_numpy(self._cutoffs(panel, windows, step, self.horizon)[1])
-        return self._batches(panels.make_windows(panel, self._trained()[1], self.context, self.horizon), starts)
-
-    def _batches(self, windows: Windows, starts: Int[Tensor, " window"]) -> Iterator[Batch]:
-        """Cut windows in batches that fit any machine, on the network's device."""
-        network = self._trained()[0]
-        buffer = windows.to(_device(network))
-        rows = len(windows.values) + (0 if windows.known is None else len(windows.known))
-        size = max(1, min(512, 16384 // rows))
-        for part in starts.to(buffer.device).split(size):
-            batch = buffer.gather(part)
-            self._refuse_missing(batch)
-            yield batch
-
-    @torch.no_grad()
-    def _run(
-        self, windows: Windows, starts: Int[Tensor, " window"], steps: int, levels: tuple[float, ...]
-    ) -> tuple[Float[np.ndarray, "window target step"], Float[np.ndarray, "window target step level"] | None]:
-        """Forecast windows; return points and quantiles in the table's units."""
-        network, spec = self._trained()
-        points, quantiles = [], []
-        for batch in self._batches(windows, starts):
-            self._tell_of_empty_series(batch)
-            forecast = spec.restore(self._decode(batch, steps))
-            if network.levels is None:
-                points.append(forecast.cpu().numpy())
-            else:
-                points.append(at_levels(forecast, network.levels, [0.5])[..., 0].cpu().numpy())
-                same = levels == network.levels
-                quantiles.append((forecast if same else at_levels(forecast, network.levels, levels)).cpu().numpy())
-        return np.concatenate(points), np.concatenate(quantiles) if quantiles else None
-
-    def _tell_of_empty_series(self, batch: Batch) -> None:
-        spec = self._trained()[1]
-        if batch.observed is None:
-            return
-        empty = ~batch.observed.any(-1)
-        if empty.any():
-            variate = int(empty.nonzero()[0, 1])
-            log.warning(
-                "%s has no value in the %d rows that are read; what is forecast from it means little.",
-                spec.variates[variate],
-                self.context,
-            )
-
-    def _decode(self, batch: Batch, steps: int) -> Float[Tensor, "batch target step *level"]:
-        """Forecast `steps` steps, standardised, in blocks of the trained horizon.
-
-        Each block reads what was forecast before; of quantiles, one path per level, whose forecasts are pooled.
-        """
-        network, spec = self._trained()
-        context, block = self.context, self.horizon
-        past, observed, known = batch.past, batch.observed, batch.known
-        first = network(past, None if known is None else known[..., : context + block], observed)[:, : spec.targets]
-        if steps <= block:
-            return first[:, :, :steps]
-        if len(spec.variates) > spec.targets and not network.reads_missing:
-            raise ValueError(
-                f"The horizon {steps} is longer than the trained {block}, and what {spec.variates[spec.targets]!r} "
-                f"will be is not known, which {type(network).__name__} cannot read: {network.why_no_missing}."
-            )
-        paths = 1 if network.levels is None else len(network.levels)
-        size, blocks = len(past), [first]
-        past = past.repeat_interleave(paths, 0)
-        known = None if known is None else known.repeat_interleave(paths, 0)
-        observed = None if observed is None else observed.repeat_interleave(paths, 0)
-        if observed is None and len(spec.variates) > spec.targets:
-            observed = torch.ones_like(past, dtype=torch.bool)
-        for begin in range(block, steps, block):
-            path = blocks[-1] if network.levels is None else blocks[-1].movedim(-1, 1).flatten(0, 1)
-            unknown = path.new_full((len(path), len(spec.variates) - spec.targets, block), torch.nan)
-            past = torch.cat([past, torch.cat([path, unknown], 1)], -1)[..., -context:]
-            if observed is not None:
-                there = torch.cat(
-                    [torch.ones_like(path, dtype=torch.bool), torch.zeros_like(unknown, dtype=torch.bool)], 1
-                )
-                observed = torch.cat([observed, there], -1)[..., -context:]
-            ahead = None if known is None else known[..., begin : begin + context + block]
-            found = network(past, ahead, observed)[:, : spec.targets]
-            if network.levels is not None:  # (batch, path, target, step, level) -> all numbers of all paths
-                pooled = found.unflatten(0, (size, paths)).permute(0, 2, 3, 1, 4).flatten(-2)
-                found = torch.quantile(pooled, pooled.new_tensor(network.levels), dim=-1).movedim(0, -1)
-            blocks.append(found)
-        return torch.cat(blocks, 2)[:, :, :steps]
-
-
-def _inputs(batch: Batch) -> tuple[Tensor, Tensor | None, Bool[Tensor, "batch variate context"] | None]:
-    return batch.past, batch.known, batch.observed
-
-
-def _device(network: torch.nn.Module) -> torch.device:
-    return next(network.parameters()).device
-
-
-def _lengthen(values: np.ndarray, steps: int, blocks: int) -> np.ndarray:
-    """Add missing steps to each item's."""
-    table = values.reshape(-1, steps)
-    more = np.full((len(table), blocks - steps), None if values.dtype == object else math.nan, dtype=values.dtype)
-    return np.concatenate([table, more], axis=1).reshape(-1)

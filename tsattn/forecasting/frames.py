@@ -268,7 +268,7 @@ def values_ahead(
     if (found < 0).any():
         first = int((found < 0).argmax())
         lacking = int((found[owner == owner[first]] < 0).sum())
-        whose = "" if len(panel.items) == 1 else f" of item {panel.items[owner[first]]!r}"
+        whose = "" if len(panel.items) == 1 else f" of item {tables.plain(panel.items[owner[first]])}"
         raise ValueError(
             f"future_df lacks {lacking} of the {steps} rows{whose} that follow the history, the first one at "
             f"{wanted[first]}, expected every step of the horizon; a value that is not known may be left empty."

@@ -272,6 +272,12 @@ def train(
                 f"The longest item has {most} training rows, expected at least context + horizon = {context} + "
                 f"{horizon}; shorten them, or choose a smaller `val_size`."
             )
+        if val_size and not len(held_out):
+            log.warning(
+                "The last %d rows of an item hold no horizon of %d steps, so the last epoch is kept, not the best one: "
+                "choose a larger `val_size`.",
+                int(validation.max()), horizon,
+            )  # fmt: skip
         told = fit(
             network,
             windows,

@@ -23,7 +23,7 @@ from tsattn.quantiles import intervals
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from tsattn.forecasting.forecaster import Forecaster
+    from tsattn.forecasting.predictor import Predictor
 
 OBSERVED, FORECAST, OTHER = "0.25", "#D55E00", "#0072B2"
 READ = "0.93"
@@ -40,7 +40,7 @@ class Picture(Figure):
 
 
 def plot(
-    forecaster: "Forecaster",
+    predictor: "Predictor",
     what: Any,
     history: Any = None,
     *,
@@ -54,7 +54,7 @@ def plot(
     """Draw a forecast, a backtest, attention or importance.
 
     Args:
-        forecaster: Who made it.
+        predictor: Who made it.
         what: What `predict_df`, `backtest`, `attention` or `importance` returned.
         history: Of a forecast: the table that it was made from; if it goes on, what came is drawn, too.
         item: Which item to draw; None: the first one.
@@ -81,9 +81,9 @@ def plot(
         if "importance" in frame:
             figure = importance_figure(frame, targets)
         elif "cutoff" in frame:
-            figure = backtest_figure(forecaster, frame, item, targets)
+            figure = backtest_figure(predictor, frame, item, targets)
         else:
-            figure = forecast_figure(forecaster, frame, history, item, targets, steps)
+            figure = forecast_figure(predictor, frame, history, item, targets, steps)
     if out is not None:
         picture = _written(figure, Path(out).suffix.lstrip(".") or "png", 120)
         files.write_atomically(out, lambda file: file.write(picture))
@@ -91,7 +91,7 @@ def plot(
 
 
 def forecast_figure(
-    forecaster: "Forecaster",
+    predictor: "Predictor",
     frame: pd.DataFrame,
     history: Any = None,
     item: Any = None,
@@ -109,8 +109,9 @@ def forecast_figure(
     past = later = None
     if history is not None:
         rows, _ = frames.to_pandas(history)
-        whole = forecaster.history(history, frame.iloc[0, 0], shown, len(rows))
-        past = whole[whole.index < first].tail(steps or 2 * forecaster.context)
+        columns = (str(frame.columns[0]), str(frame.columns[1]))
+        whole = predictor.history(history, frame.iloc[0, 0], shown, len(rows), columns)
+        past = whole[whole.index < first].tail(steps or 2 * predictor.context)
         later = whole[(whole.index >= first) & (whole.index <= last)]
         if not len(past):
             raise ValueError(f"The history has no row before {first}, expected those that the forecast was made from.")
@@ -118,21 +119,21 @@ def forecast_figure(
     for panel, name in zip(panels, shown, strict=True):
         ahead = frame[frame["target_name"] == name]
         if past is not None and later is not None:
-            read = past.index[-min(forecaster.context, len(past)) :]
+            read = past.index[-min(predictor.context, len(past)) :]
             panel.axvspan(read[0], read[-1], color=READ, lw=0, label="read by the network")
             panel.plot(past.index, past[name], color=OBSERVED, lw=1, label="observed")
             if len(later):
                 panel.plot(later.index, later[name], color=OBSERVED, lw=1, ls=(0, (2, 1.2)), label="what came")
         _band(panel, ahead, clock, levels)
         panel.plot(ahead[clock], ahead["predictions"], color=FORECAST, lw=1.6, label=_middle(levels))
-        unit = forecaster.unit(name)
+        unit = predictor.unit(name)
         panel.set_title(f"{name} ({unit})" if unit else name, loc="left", fontsize=9)
     _head(figure, panels[0], f"{title}forecast")
     return figure
 
 
 def backtest_figure(
-    forecaster: "Forecaster",
+    predictor: "Predictor",
     frame: pd.DataFrame,
     item: Any = None,
     targets: str | Sequence[str] | None = None,
@@ -166,7 +167,7 @@ def backtest_figure(
             label = _middle(levels) if number == 0 else None
             panel.plot(window[clock], window["predictions"], color=FORECAST, lw=1.2, label=label)
         error = (of_target["target"] - of_target["predictions"]).abs().mean()
-        unit = forecaster.unit(name)
+        unit = predictor.unit(name)
         panel.set_title(f"{name}: mean absolute error {error:.3g}{f' {unit}' if unit else ''}", loc="left", fontsize=9)
     of_all = "" if len(drawn) == len(spans) else f" of {len(spans)}"
     note = ", errors of all" if of_all else ""

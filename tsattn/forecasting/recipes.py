@@ -7,13 +7,14 @@ import copy
 import difflib
 import importlib
 import inspect
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 from tsattn import checkpoint, shipped
 from tsattn.contracts import ForecastNetwork, TableSpec
 
-TRAINING = {"lr": 1e-4, "schedule": "type1", "batch_size": 32, "max_epochs": 10, "patience": 3}
+TRAINING: dict[str, Any] = {"lr": 1e-4, "schedule": "type1", "batch_size": 32, "max_epochs": 10, "patience": 3}
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,9 @@ def recipe_of(model: str | type[ForecastNetwork], given: dict[str, Any]) -> Reci
         network = getattr(importlib.import_module(module), name)
         arguments = copy.deepcopy(task["network"].get("init_args", {}))
         training = TRAINING | {key: task[key] for key in ("lr", "schedule") if key in task}
-        training["batch_size"] = max(32, config.get("data", {}).get("init_args", {}).get("batch_size", 32))
+        of_paper = config.get("data", {}).get("init_args", {}).get("batch_size", 32)
+        training["batch_size"] = max(32, of_paper)  # a smaller one is slow
+        training["lr"] *= math.sqrt(training["batch_size"] / of_paper)
         training |= {"max_epochs": config["trainer"]["max_epochs"], "patience": config["patience"]}
     elif isinstance(model, type) and issubclass(model, ForecastNetwork):
         network, arguments, training, name = model, {}, dict(TRAINING), model.__name__

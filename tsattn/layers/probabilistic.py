@@ -37,8 +37,9 @@ def with_levels(
 ) -> "ProbabilisticForecaster":
     """Make a fresh network like another one that forecasts quantiles.
 
-    Quantiles start in order, as those of a normal distribution do: each number of the last map has its own from the
-    first step on. (Otherwise the inner ones are learned slowly, since which number is sorted where keeps changing.)
+    Quantiles start in order, as those of a normal distribution do, and a Student t with the scale of its context: each
+    number of the last map has its place from the first step on. (Otherwise training is slow, since which number is
+    sorted where keeps changing.)
 
     Args:
         network: Of a point forecast; its weights are not taken over.
@@ -54,14 +55,13 @@ def with_levels(
     recipe = {**network.recipe, "init_args": {**network.recipe["init_args"], "outputs": outputs}}
     made = checkpoint.build(recipe)
     assert isinstance(made, ForecastNetwork)
-    if distribution == "student-t":
-        return StudentTForecaster(made, levels)
+    start = torch.special.ndtri(torch.tensor(levels)) if distribution == "quantile" else torch.tensor([-1.0, 1.0])
     linear = [m for name in made.last for m in made.get_submodule(name).modules() if isinstance(m, nn.Linear)]
     for last in linear[:1]:
         if last.bias is not None and last.out_features == made.horizon * outputs:
             with torch.no_grad():
-                last.bias.view(made.horizon, outputs).add_(torch.special.ndtri(torch.tensor(levels)))
-    return QuantileForecaster(made, levels)
+                last.bias.view(made.horizon, outputs).add_(start)
+    return QuantileForecaster(made, levels) if distribution == "quantile" else StudentTForecaster(made, levels)
 
 
 class ProbabilisticForecaster(ForecastNetwork):
@@ -432,8 +432,9 @@ def conformal_offsets(
             if few < needed:
                 target, step = divmod(int(count.argmin()), horizon)
                 raise ValueError(
-                    f"Target {begin + target} has {few} windows with an observed step {step + 1} of the horizon, "
-                    f"expected at least {needed} for the level {level:g}."
+                    f"Target {begin + target} has {few} windows in which step {step + 1} of the horizon was observed, "
+                    f"expected at least {needed} for the level {level:g}: calibrate with more rows, or with levels "
+                    "nearer to 0.5."
                 )
             if errors is None or not point:
                 forecast = (forecasts if point else forecasts[..., i])[:, part].double()

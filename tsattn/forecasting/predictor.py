@@ -1,0 +1,377 @@
+"""A trained network at work: rows of a table become windows, windows become forecasts in the table's units.
+
+Ours. `Forecaster` is the door to it; explanations and plots use it, too. It neither trains nor saves.
+"""
+
+import dataclasses
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from tsattn.contracts import Batch, ForecastNetwork, TableSpec
+from tsattn.data import panel as panels
+from tsattn.data import tables
+from tsattn.data.panel import Panel
+from tsattn.data.windows import Windows
+from tsattn.forecasting import frames
+from tsattn.forecasting.frames import Forecast, Origin
+from tsattn.quantiles import at_levels, check_levels
+
+log = logging.getLogger(__name__)
+
+
+class Predictor:
+    """A trained network and what it must know of its table.
+
+    Args:
+        network: In eval mode.
+        spec: Of the table it was trained on.
+    """
+
+    def __init__(self, network: ForecastNetwork, spec: TableSpec) -> None:
+        self.network, self.spec = network, spec
+        self.context, self.horizon = network.context, network.horizon
+        self.levels = network.levels or ()
+
+    def unit(self, name: str) -> str:
+        """Return the unit of a column; "" if it has none."""
+        return dict(zip(self.spec.variates, self.spec.units, strict=False)).get(name, "")
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network lies."""
+        return next(self.network.parameters()).device
+
+    def forecast(
+        self,
+        data: Any,
+        future_df: Any = None,
+        *,
+        horizon: int | None = None,
+        quantile_levels: Sequence[float] | None = None,
+        item_id: str | None = None,
+        timestamp: str | None = None,
+        freq: str | None = None,
+    ) -> tuple[Forecast, Origin]:
+        """See `Forecaster.predict_df`."""
+        spec = self.spec
+        steps = self.horizon if horizon is None else horizon
+        if steps < 1:
+            raise ValueError(f"horizon is {steps}, expected at least 1 step.")
+        levels = self._levels(quantile_levels)
+        panel, origin = self.read(data, item_id, timestamp, freq)
+        panel = panel.tail(self.context)
+        self._tell_of_short_items(panel)
+        windows, starts, times = self._windows_ahead(panel, future_df, steps, item_id, timestamp)
+        values, quantiles = self._run(windows, starts, steps, levels)
+        return Forecast(panel.items, times, spec.target_names, values, quantiles, levels), origin
+
+    def backtest(
+        self,
+        data: Any,
+        *,
+        windows: int | None,
+        step: int | None,
+        horizon: int | None,
+        quantile_levels: Sequence[float] | None,
+        item_id: str | None,
+        timestamp: str | None,
+        freq: str | None,
+    ) -> tuple[Forecast, Origin]:
+        """See `Forecaster.backtest`."""
+        spec = self.spec
+        steps = self.horizon if horizon is None else horizon
+        stride = steps if step is None else step
+        if min(steps, stride, 1 if windows is None else windows) < 1:
+            raise ValueError(f"horizon is {steps}, step {stride} and windows {windows}, expected at least 1 of each.")
+        levels = self._levels(quantile_levels)
+        panel, origin = self.read(data, item_id, timestamp, freq)
+        item, starts = self._cutoffs(panel, windows, stride, steps)
+        blocks = -(-steps // self.horizon) * self.horizon
+        whole = panel if blocks == steps else panel.extended(blocks - steps, {})  # only to cut whole blocks from
+        moved = starts + (whole.begins[:-1] - panel.begins[:-1])[item]
+        buffer = panels.make_windows(whole, spec, self.context, blocks)
+        values, quantiles = self._run(buffer, torch.from_numpy(moved), steps, levels)
+        first = starts + self.context
+        rows = (first[:, None] + np.arange(steps)).reshape(-1)
+        truth = panel.values(spec.target_names)[:, rows].reshape(spec.targets, -1, steps).transpose(1, 0, 2)
+        forecast = Forecast(
+            panel.items[item], panel.times.take(rows), spec.target_names, values, quantiles, levels,
+            cutoffs=panel.times.take(first - 1), truth=np.ascontiguousarray(truth),
+        )  # fmt: skip
+        return forecast, origin
+
+    def columns(self, frame: pd.DataFrame, item: str | None, clock: str | None) -> tuple[str | None, str | None]:
+        """Return the columns of items and times: as asked for, else as in the training if they are there."""
+        spec = self.spec
+        names = {str(name).strip() for name in frame.columns}
+        if item is None and spec.columns[0] in names:
+            item = spec.columns[0]
+        if clock is None:
+            clock = "none" if not spec.frequency else spec.columns[1] if spec.columns[1] in names else None
+        return item, clock
+
+    def names(self, item: str | None, clock: str | None) -> tuple[str, str]:
+        """Return what the columns of items and times are called in an answer."""
+        return item or self.spec.columns[0], clock if clock not in (None, "none") else self.spec.columns[1]
+
+    def read(self, data: Any, item: str | None, clock: str | None, freq: str | None) -> tuple[Panel, Origin]:
+        """Return the columns that the network needs, checked against the table that it was trained on.
+
+        Raises:
+            ValueError: As `read_panel`; or if the clock's zone is another one and the network reads the calendar.
+        """
+        spec = self.spec
+        frame, origin = frames.to_pandas(data)
+        item, clock = self.columns(frame, item, clock)
+        key = next((name for name in frame.columns if str(name).strip() == (item or "item_id")), None)
+        origin = origin if key is None else dataclasses.replace(origin, names=frame[key].dtype)
+        numbers = [*spec.variates, *(c.name for c in spec.covariates if c.categories is None)]
+        texts = [c.name for c in spec.covariates if c.categories is not None]
+        panel = panels.read_panel(
+            frame, numbers, texts, item=item, timestamp=clock, freq=freq, frequency=spec.frequency, what="The table"
+        )
+        if spec.zone is not None and spec.marks and panel.zone != spec.zone:
+            raise ValueError(
+                f"The table's times are in the zone {panel.zone or 'none'}, those of the training in "
+                f"{spec.zone or 'none'}, expected the same one, because the forecaster reads the hour; bring them "
+                "there by `dt.tz_convert` or `dt.tz_localize`."
+            )
+        return (panel if spec.fill == "none" else panels.filled(panel, spec.variates, spec.fill)), origin
+
+    def history(self, data: Any, item: Any, names: Sequence[str], steps: int, columns: tuple[str, str]) -> pd.DataFrame:
+        """Return the last rows of one item, by time; `columns` are the forecast's of items and times."""
+        given = {str(name).strip() for name in frames.to_pandas(data)[0].columns}
+        key, clock = (name if name in given else None for name in columns)
+        panel, _ = self.read(data, key, clock, self.spec.frequency or None)
+        panel = panel.tail(steps)
+        place = int(pd.Index(panel.items).get_loc(item))
+        rows = slice(int(panel.begins[place]), int(panel.begins[place + 1]))
+        return pd.DataFrame({name: panel.columns[name][rows] for name in names}, index=panel.times[rows])
+
+    def _levels(self, wanted: Sequence[float] | None) -> tuple[float, ...]:
+        if wanted is None:
+            return self.levels
+        if not self.levels:
+            raise ValueError(
+                "Quantiles were asked for, but the forecaster forecasts a point: train it by "
+                "`fit(quantile_levels=...)`, or give it intervals by `calibrate`."
+            )
+        check_levels(wanted, middle=False)
+        return tuple(wanted)
+
+    def _known_ahead(
+        self, future: Any, panel: Panel, steps: int, item: str | None, clock: str | None
+    ) -> dict[str, np.ndarray]:
+        spec = self.spec
+        known = [c for c in spec.covariates if c.role == "known"]
+        if not known:
+            if future is not None:
+                raise ValueError(
+                    "future_df was given, but the forecaster was trained without known covariates: leave it out, or "
+                    "name them by `fit(known_covariates=...)`."
+                )
+            return {}
+        if future is None:
+            names = ", ".join(repr(c.name) for c in known)
+            raise ValueError(f"The forecaster reads {names} over the horizon, expected them in `future_df`.")
+        columns = frames.to_pandas(future, "future_df")[0]
+        item, clock = self.columns(columns, item, clock)
+        numbers = [c.name for c in known if c.categories is None]
+        texts = [c.name for c in known if c.categories is not None]
+        return frames.values_ahead(future, panel, numbers, texts, item, clock, steps)
+
+    def _windows_ahead(
+        self, panel: Panel, future: Any, steps: int, item: str | None, clock: str | None
+    ) -> tuple[Windows, Int[Tensor, " item"], pd.Index]:
+        """Return the window of each item whose horizon follows its last row, as long as whole blocks, and the times."""
+        spec = self.spec
+        ahead = self._known_ahead(future, panel, steps, item, clock)
+        blocks = -(-steps // self.horizon) * self.horizon
+        if blocks > steps:  # what nobody asked for and nobody knows
+            ahead = {name: _lengthen(values, steps, blocks) for name, values in ahead.items()}
+        whole = panel.padded(self.context).extended(blocks, ahead)
+        windows = panels.make_windows(whole, spec, self.context, blocks)
+        first = whole.begins[1:] - blocks
+        times = whole.times.take((first[:, None] + np.arange(steps)).reshape(-1))
+        return windows, torch.from_numpy(first - self.context), times
+
+    def last_windows(
+        self,
+        data: Any,
+        future_df: Any = None,
+        *,
+        item_id: str | None = None,
+        timestamp: str | None = None,
+        freq: str | None = None,
+    ) -> tuple[Batch, Panel]:
+        """Return what the network is given to forecast the steps after the last row, and the rows that it reads."""
+        panel, _ = self.read(data, item_id, timestamp, freq)
+        panel = panel.tail(self.context)
+        self._tell_of_short_items(panel)
+        windows, starts, _ = self._windows_ahead(panel, future_df, self.horizon, item_id, timestamp)
+        batch = windows.to(self.device).gather(starts)
+        self.refuse_missing(batch)
+        return batch, panel.padded(self.context)
+
+    def _cutoffs(
+        self, panel: Panel, windows: int | None, stride: int, steps: int
+    ) -> tuple[Int[np.ndarray, " window"], Int[np.ndarray, " window"]]:
+        """Return item and first row of each item's last windows, in the order of items and cutoffs."""
+        room = (panel.lengths - self.context - steps) // stride + 1
+        least = 1 if windows is None else windows
+        if (room < least).any():
+            short = int((room < least).argmax())
+            named = "The table" if frames.alone(panel.items) else f"Item {tables.plain(panel.items[short])}"
+            raise ValueError(
+                f"{named} has {panel.lengths[short]} rows, enough for {max(int(room[short]), 0)} windows of "
+                f"{self.context} + {steps} steps, {stride} apart, expected {least}; ask for fewer `windows` or pass a "
+                "longer table."
+            )
+        counts = room if windows is None else np.full(len(room), windows)
+        item = np.repeat(np.arange(len(room)), counts)
+        back = np.concatenate([np.arange(count)[::-1] for count in counts]) * stride
+        return item, panel.begins[1:][item] - self.context - steps - back
+
+    def test_windows(
+        self,
+        data: Any,
+        windows: int,
+        step: int,
+        *,
+        item_id: str | None = None,
+        timestamp: str | None = None,
+        freq: str | None = None,
+    ) -> Iterator[Batch]:
+        """Return each item's last windows in batches, `step` rows apart, with what came."""
+        panel, _ = self.read(data, item_id, timestamp, freq)
+        starts = torch.from_numpy(self._cutoffs(panel, windows, step, self.horizon)[1])
+        return self.batches(panels.make_windows(panel, self.spec, self.context, self.horizon), starts)
+
+    def _tell_of_short_items(self, panel: Panel) -> None:
+        network = self.network
+        short = panel.lengths < self.context
+        if not short.any():
+            return
+        first = int(short.argmax())
+        named = "The table" if frames.alone(panel.items) else f"Item {tables.plain(panel.items[first])}"
+        others = f" ({int(short.sum())} items are as short)" if short.sum() > 1 else ""
+        told = f"{named} has {panel.lengths[first]} rows, the forecaster reads {self.context}"
+        if not network.reads_missing:
+            raise ValueError(
+                f"{told}: {self.context - panel.lengths[first]} more needed, because {network.why_no_missing}{others}."
+            )
+        log.warning("%s: the %d before them are taken as missing%s.", told, self.context - panel.lengths[first], others)
+
+    def refuse_missing(self, batch: Batch) -> None:
+        """Raise ValueError if values are missing and the network cannot read that."""
+        network, spec = self.network, self.spec
+        if batch.observed is None or network.reads_missing:
+            return
+        missing = (~batch.observed).any(-1).any(0)
+        if missing.any():
+            raise ValueError(
+                f"The context of {spec.variates[int(missing.nonzero()[0, 0])]} has missing values, and "
+                f"{type(network).__name__} cannot read them: {network.why_no_missing}. Fill them first "
+                "(`DataFrame.ffill`), or take a run of `tsattn fit --data.fill forward`."
+            )
+
+    def batches(self, windows: Windows, starts: Int[Tensor, " window"]) -> Iterator[Batch]:
+        """Cut windows in batches that fit any machine, on the network's device."""
+        buffer = windows.to(self.device)
+        rows = len(windows.values) + (0 if windows.known is None else len(windows.known))
+        size = max(1, min(512, 16384 // rows))
+        for part in starts.to(buffer.device).split(size):
+            batch = buffer.gather(part)
+            self.refuse_missing(batch)
+            yield batch
+
+    @torch.no_grad()
+    def _run(
+        self, windows: Windows, starts: Int[Tensor, " window"], steps: int, levels: tuple[float, ...]
+    ) -> tuple[Float[np.ndarray, "window target step"], Float[np.ndarray, "window target step level"] | None]:
+        """Forecast windows; return points and quantiles in the table's units."""
+        network, spec = self.network, self.spec
+        points, quantiles = [], []
+        for batch in self.batches(windows, starts):
+            self._tell_of_empty_series(batch)
+            forecast = spec.restore(self._decode(batch, steps))
+            if network.levels is None:
+                points.append(forecast.cpu().numpy())
+            else:
+                points.append(at_levels(forecast, network.levels, [0.5])[..., 0].cpu().numpy())
+                same = levels == network.levels
+                quantiles.append((forecast if same else at_levels(forecast, network.levels, levels)).cpu().numpy())
+        return np.concatenate(points), np.concatenate(quantiles) if quantiles else None
+
+    def _tell_of_empty_series(self, batch: Batch) -> None:
+        spec = self.spec
+        if batch.observed is None:
+            return
+        empty = ~batch.observed.any(-1)
+        if empty.any():
+            variate = int(empty.nonzero()[0, 1])
+            log.warning(
+                "%s has no value in the %d rows that are read; what is forecast from it means little.",
+                spec.variates[variate],
+                self.context,
+            )
+
+    def _decode(self, batch: Batch, steps: int) -> Float[Tensor, "batch target step *level"]:
+        """Forecast `steps` steps, standardised, in blocks of the trained horizon.
+
+        Each block reads what was forecast before; of quantiles, one path per level, whose forecasts are pooled.
+        """
+        network, spec = self.network, self.spec
+        context, block = self.context, self.horizon
+        past, observed, known = batch.past, batch.observed, batch.known
+        first = network(past, None if known is None else known[..., : context + block], observed)[:, : spec.targets]
+        if steps <= block:
+            return first[:, :, :steps]
+        if len(spec.variates) > spec.targets and not network.reads_missing:
+            raise ValueError(
+                f"The horizon {steps} is longer than the trained {block}, and what {spec.variates[spec.targets]!r} "
+                f"will be is not known, which {type(network).__name__} cannot read: {network.why_no_missing}."
+            )
+        paths = 1 if network.levels is None else len(network.levels)
+        size, blocks = len(past), [first]
+        past = past.repeat_interleave(paths, 0)
+        known = None if known is None else known.repeat_interleave(paths, 0)
+        observed = None if observed is None else observed.repeat_interleave(paths, 0)
+        if observed is None and len(spec.variates) > spec.targets:
+            observed = torch.ones_like(past, dtype=torch.bool)
+        for begin in range(block, steps, block):
+            path = blocks[-1] if network.levels is None else blocks[-1].movedim(-1, 1).flatten(0, 1)
+            unknown = path.new_full((len(path), len(spec.variates) - spec.targets, block), torch.nan)
+            past = torch.cat([past, torch.cat([path, unknown], 1)], -1)[..., -context:]
+            if observed is not None:
+                there = torch.cat(
+                    [torch.ones_like(path, dtype=torch.bool), torch.zeros_like(unknown, dtype=torch.bool)], 1
+                )
+                observed = torch.cat([observed, there], -1)[..., -context:]
+            ahead = None if known is None else known[..., begin : begin + context + block]
+            found = network(past, ahead, observed)[:, : spec.targets]
+            if network.levels is not None:  # (batch, path, target, step, level) -> all numbers of all paths
+                pooled = found.unflatten(0, (size, paths)).permute(0, 2, 3, 1, 4).flatten(-2)
+                found = torch.quantile(pooled, pooled.new_tensor(network.levels), dim=-1).movedim(0, -1)
+            blocks.append(found)
+        return torch.cat(blocks, 2)[:, :, :steps]
+
+
+def inputs_of(batch: Batch) -> tuple[Tensor, Tensor | None, Bool[Tensor, "batch variate context"] | None]:
+    """Return what a network is called with."""
+    return batch.past, batch.known, batch.observed
+
+
+def _lengthen(values: np.ndarray, steps: int, blocks: int) -> np.ndarray:
+    """Add missing steps to each item's."""
+    table = values.reshape(-1, steps)
+    more = np.full((len(table), blocks - steps), None if values.dtype == object else math.nan, dtype=values.dtype)
+    return np.concatenate([table, more], axis=1).reshape(-1)
