@@ -92,7 +92,11 @@ def load(path: str | Path, kind: type[N] = Network) -> Loaded[N]:  # type: ignor
         )
     load_strictly(network, weights, path)
     spec = entry.get("spec")
-    return Loaded(network.eval(), network.spec_type.from_dict(spec) if spec else None, entry.get("about", {}))
+    try:
+        known = network.spec_type.from_dict(spec) if spec else None
+    except (TypeError, AttributeError, KeyError) as problem:
+        raise ValueError(f"{path} is damaged: what it says of the data cannot be read ({problem}).") from problem
+    return Loaded(network.eval(), known, entry.get("about", {}))
 
 
 def read(path: str | Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -234,9 +238,9 @@ def _read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]
     try:
         entry = json.loads(config.read_text())
         weights = load_file(folder / "model.safetensors")
-    except (json.JSONDecodeError, SafetensorError, FileNotFoundError) as problem:
+    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError, FileNotFoundError) as problem:
         raise ValueError(f"{folder} is incomplete or damaged: {problem}") from problem
-    if "network" not in entry:
+    if not isinstance(entry, dict) or not isinstance(entry.get("network"), dict):
         raise ValueError(f"{config} is not a tsattn config: it has no `network`.")
     _check_format(entry, folder)
     return entry, weights

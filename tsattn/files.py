@@ -10,7 +10,9 @@ from typing import Any
 def refuse_existing(path: str | Path, overwrite: bool) -> None:
     """Raise FileExistsError if `path` is there and `overwrite` is False."""
     if Path(path).exists() and not overwrite:
-        raise FileExistsError(f"{path} exists already. Choose another path or pass --overwrite.")
+        raise FileExistsError(
+            f"{path} exists already. Choose another path, or pass --overwrite true (in Python, overwrite=True)."
+        )
 
 
 def write_atomically(path: str | Path, write: Callable[[Any], Any]) -> None:

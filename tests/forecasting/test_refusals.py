@@ -377,7 +377,7 @@ def test_quantiles_that_the_forecaster_does_not_have_are_refused(point, quantile
         point.predict_df(frame, quantile_levels=(0.5,))
     with pytest.raises(ValueError, match=r"\[0.2, 0.5, 0.8\], expected those of the network, \[0.1, 0.5, 0.9\]"):
         quantile.calibrate(frame, quantile_levels=(0.2, 0.5, 0.8))
-    with pytest.raises(ValueError, match=r"35 windows .* expected at least 499 for the level 0.001"):
+    with pytest.raises(ValueError, match=r"15 windows .* expected at least 499 for the level 0.001"):
         point.calibrate(frame, quantile_levels=(0.001, 0.5, 0.999))
     with pytest.raises(ValueError, match=r"last 3 rows hold no window of 24 \+ 6 steps, .*a larger `size`"):
         point.calibrate(frame, size=3)

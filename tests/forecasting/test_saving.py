@@ -84,3 +84,14 @@ def test_a_run_of_the_command_line_is_a_forecaster(table: Path, tmp_path: Path):
     assert found.columns.tolist() == ["item_id", "timestamp", "target_name", "predictions", "0.1", "0.5", "0.9"]
     assert found["target_name"].unique().tolist() == ["load 1", "load 2", "load 3"]
     assert (found["0.1"] <= found["0.9"]).all()
+
+
+def test_a_loaded_forecaster_is_fitted_anew_to_another_kind_of_table(panel: pd.DataFrame, tmp_path: Path):
+    """What the first table had asked of the network (covariates, quantiles) must not stay with its recipe."""
+    first = fitted(panel, target="a", known_covariates="b", quantile_levels=(0.1, 0.5, 0.9))
+    first.save_pretrained(tmp_path / "folder")
+    again = Forecaster.from_pretrained(tmp_path / "folder").fit(panel, target=["a", "b"], max_epochs=1)
+    assert again.levels == ()
+    assert again.network is not None
+    assert again.network.future_covariates is None
+    assert again.predict_df(panel)["predictions"].notna().all()

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
+    import xarray as xr
 
 
 def forecast(
@@ -48,6 +49,7 @@ def forecast(
         overwrite: Write over files that exist already.
     """
     from tsattn import files
+    from tsattn.data.tables import from_frame, read_frame, read_table
     from tsattn.forecasting.forecaster import Forecaster
 
     if format not in ("long", "wide"):
@@ -61,32 +63,45 @@ def forecast(
     forecaster = Forecaster.from_pretrained(checkpoint)
     spec = forecaster.spec
     assert spec is not None
-    how: dict[str, Any] = {"time_format": time_format, "decimal": decimal}
-    how |= {"resample": resample, "drop_duplicates": drop_duplicates}
+    frame, has_clock = read_frame(table, decimal)
+    names = {str(name).strip() for name in frame.columns}
+    many = (
+        item_id is not None or bool(names & {"item_id", spec.columns[0]}) or any(c.categories for c in spec.covariates)
+    )
+    how: dict[str, Any] = {"time_format": time_format, "resample": resample, "drop_duplicates": drop_duplicates}
+    of_long: dict[str, Any] = {"variate_column": variate_column, "value_column": value_column}
     try:
-        if item_id is None and spec.columns[0] == "item_id" and not any(c.categories for c in spec.covariates):
-            of_long = {"variate_column": variate_column, "value_column": value_column}
-            history = _read_one(table, spec.columns_read, timestamp, how | of_long)
-            ahead = None if future is None else _read_one(future, spec.known_names, timestamp, how)
-            clock = None
-        else:
-            if resample or drop_duplicates or variate_column or value_column:
+        if many:
+            if any(how[key] for key in ("resample", "drop_duplicates")) or any(of_long.values()):
                 raise ValueError(
                     "--resample, --drop_duplicates, --variate_column and --value_column are of a table of one item, "
                     "expected none of them with items or categories."
                 )
-            history, clock = _read_many(table, how), timestamp
-            ahead = None if future is None else _read_many(future, how)
+            history, clock = _with_times(frame, timestamp, time_format, table), timestamp
+            ahead = None
+            if future is not None:
+                ahead = _with_times(read_frame(future, decimal)[0], timestamp, time_format, future)
+        else:
+            clock = None
+            time_column = timestamp if has_clock else "none"
+            history = _of_one(
+                from_frame(frame, timestamp=time_column, columns=spec.columns_read, source=str(table), **how, **of_long)
+            )
+            ahead = None
+            if future is not None:
+                ahead = _of_one(
+                    read_table(future, timestamp=timestamp, columns=spec.known_names, decimal=decimal, **how)
+                )
         columns = {"item_id": item_id, "timestamp": clock}
-        frame = forecaster.predict_df(history, ahead, horizon=horizon, quantile_levels=quantiles, **columns)
+        made = forecaster.predict_df(history, ahead, horizon=horizon, quantile_levels=quantiles, **columns)
     except ValueError as problem:  # the options that mend a table have no prefix here
         raise ValueError(str(problem).replace("--data.", "--")) from problem
     if format == "wide":
-        keys = list(frame.columns[:2]) if item_id else [frame.columns[1]]
-        written = frame.pivot(index=keys, columns="target_name", values="predictions")
+        keys = list(made.columns[:2]) if many else [made.columns[1]]
+        written = made.pivot(index=keys, columns="target_name", values="predictions")
         written = written[list(spec.target_names)].rename_axis(columns=None).reset_index()
     else:
-        written = frame
+        written = made
     if out.suffix == ".parquet":
         content = written.to_parquet()
     else:
@@ -94,24 +109,23 @@ def forecast(
     files.write_atomically(out, lambda file: file.write(content))
     print(f"{len(written)} rows written to {out}")
     if plot is not None:
-        forecaster.plot(frame, history, out=plot, overwrite=overwrite)
+        forecaster.plot(made, history, out=plot, overwrite=overwrite)
         print(f"picture written to {plot}")
 
 
-def _read_one(path: Path, names: tuple[str, ...], timestamp: str | None, how: dict[str, Any]) -> "pd.DataFrame":
-    """Read a table of one item with all that mends it; the times are the index."""
-    from tsattn.data.tables import read_table
-
-    dataset = read_table(path, timestamp=timestamp, columns=names, **how)
-    return dataset["values"].to_dataset("variate").to_dataframe()
+def _of_one(table: "xr.Dataset") -> "pd.DataFrame":
+    """Return a table of one item as a frame whose index is the time."""
+    return table["values"].to_dataset("variate").to_dataframe()
 
 
-def _read_many(path: Path, how: dict[str, Any]) -> "pd.DataFrame":
-    """Read a table of items as it stands."""
-    from tsattn.data.tables import read_frame
+def _with_times(frame: "pd.DataFrame", timestamp: str | None, time_format: str | None, path: Path) -> "pd.DataFrame":
+    """Read times that are written in another way than pandas expects."""
+    from tsattn.data.tables import find_clock
 
-    frame, _ = read_frame(path, how["decimal"])
-    return frame
+    if time_format is None:
+        return frame
+    times, name = find_clock(frame, timestamp, time_format, str(path))
+    return frame.assign(**{name: times})
 
 
 def data_list() -> None:

@@ -180,7 +180,8 @@ class TableData(lightning.LightningDataModule):
         marks = self._mark_names(table.attrs["frequency"])
         values = table["values"].values
         train = slice(parts["train"].begin, parts["train"].end)
-        covariates = tuple(panel.fit_covariate(name, "known", rows[train], False) for name, rows in known.items())
+        mend = "leave it out of `--data.known`, or move the borders by `--data.split`"
+        covariates = tuple(panel.fit_covariate(n, "known", rows[train], False, mend) for n, rows in known.items())
         spec = _fit(
             values[:, train],
             tuple(order),

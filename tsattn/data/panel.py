@@ -18,7 +18,7 @@ import xarray as xr
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tsattn.contracts import Covariate, Fill, TableSpec
+from tsattn.contracts import Covariate, Fill, ForecastNetwork, TableSpec
 from tsattn.data import tables
 from tsattn.data.calendar import calendar_features, same_step
 from tsattn.data.windows import Windows
@@ -264,7 +264,9 @@ def is_category(column: pd.Series) -> bool:
     return not pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_bool_dtype(column.dtype)
 
 
-def fit_covariate(name: str, role: Any, values: np.ndarray, is_text: bool) -> Covariate:
+def fit_covariate(
+    name: str, role: Any, values: np.ndarray, is_text: bool, mend: str = "leave it out, or choose another `val_size`"
+) -> Covariate:
     """Learn what a covariate's rows need: its categories, or mean and deviation.
 
     Args:
@@ -272,12 +274,13 @@ def fit_covariate(name: str, role: Any, values: np.ndarray, is_text: bool) -> Co
         role: As in `Covariate`.
         values: Of the training rows.
         is_text: Whether it holds categories.
+        mend: What to do about a column without a value.
 
     Raises:
         ValueError: If there is no value, or there are more categories than rows are worth.
     """
     if not is_text:
-        mean, scale = statistics(name, values)
+        mean, scale = statistics(name, values, mend)
         return Covariate(name, role, None, mean, scale)
     found = sorted({value for value in values if value is not None})
     if not found:
@@ -356,6 +359,29 @@ def known_rows(
     return torch.from_numpy(np.concatenate(parts)) if parts else None
 
 
+def check_zone(panel: Panel, spec: TableSpec) -> None:
+    """Raise ValueError if a network that reads the hour is given the hours of another zone."""
+    if spec.zone is not None and spec.marks and panel.zone != spec.zone:
+        raise ValueError(
+            f"The table's times are in the zone {panel.zone or 'none'}, those of the training in "
+            f"{spec.zone or 'none'}, expected the same one, because the forecaster reads the hour; bring them "
+            "there by `dt.tz_convert` or `dt.tz_localize`."
+        )
+
+
+def check_known(known: Float[Tensor, "*batch known time"] | None, network: ForecastNetwork, spec: TableSpec) -> None:
+    """Raise ValueError if something is missing in known rows of a network that cannot read that."""
+    if known is None or not network.reads_known or network.future_covariates is not None:
+        return
+    missing = known.isnan().any(-1).reshape(-1, known.shape[-2]).any(0)
+    if missing.any():
+        name = spec.known_rows[int(missing.nonzero()[0, 0])]
+        raise ValueError(
+            f"{name!r} is missing somewhere, and {type(network).__name__} reads no gaps in static covariates: fill it, "
+            "or take a network that does (itransformer, timexer)."
+        )
+
+
 def hidden_rows(spec: TableSpec) -> slice:
     """Return which rows of `Batch.known` end with the context: the categories that are not known ahead."""
     begin = sum(c.rows for c in spec.covariates if c.role == "known")
@@ -364,6 +390,8 @@ def hidden_rows(spec: TableSpec) -> slice:
 
 def filled(panel: Panel, names: Sequence[str], fill: Fill) -> Panel:
     """Fill the gaps of some columns, item by item; see `tables.fill_missing`."""
+    if fill == "none":
+        return panel
     columns = dict(panel.columns)
     for name in names:
         parts = [
@@ -391,6 +419,12 @@ def make_windows(panel: Panel, spec: TableSpec, context: int, horizon: int, *, w
         if covariate.role == "static":
             panel = panel.constant(covariate.name, what)
     values = spec.standardise(torch.from_numpy(panel.values(spec.variates)))
+    truth = None
+    if spec.fill != "none" and values.isnan().any():
+        truth = values[: spec.targets]
+        if spec.fill == "linear":
+            log.warning("fill: linear looks past each gap, so a context may hold something of its own future.")
+        values = spec.standardise(torch.from_numpy(filled(panel, spec.variates, spec.fill).values(spec.variates)))
     missing = values.isnan()
     return Windows(
         values,
@@ -399,7 +433,8 @@ def make_windows(panel: Panel, spec: TableSpec, context: int, horizon: int, *, w
         horizon,
         known_rows(spec, panel.columns, panel.times, what),
         ~missing if missing.any() else None,
-        hidden=hidden_rows(spec),
+        truth,
+        hidden_rows(spec),
     )
 
 
@@ -445,6 +480,8 @@ def _numbers(
 
 def to_categories(column: pd.Series) -> np.ndarray:
     """Return text, None where missing."""
+    if pd.api.types.is_float_dtype(column.dtype) and (column.dropna() % 1 == 0).all():
+        column = column.astype("Int64")  # whole numbers that became floats because one is missing
     values = column.astype(object).to_numpy()
     missing = np.asarray(pd.isna(column))
     plain, codes = np.unique(np.where(missing, "", values).astype(str), return_inverse=True)

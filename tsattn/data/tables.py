@@ -422,7 +422,7 @@ def to_numbers(column: pd.Series) -> tuple[Float[np.ndarray, " row"], int | None
     blank = given.isna() | (given == "")
     numbers = pd.to_numeric(given.where(~blank, None), errors="coerce")
     bad = np.asarray(numbers.isna() & ~blank)
-    if bad.any() or pd.api.types.is_datetime64_any_dtype(column.dtype):
+    if bad.any() or pd.api.types.is_datetime64_any_dtype(column.dtype) or column.dtype.kind in "mc":
         return numbers.to_numpy(dtype=np.float64), int(np.argmax(bad))
     return numbers.to_numpy(dtype=np.float64), None
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from tsattn.contracts import Batch, ForecastNetwork, TableSpec
 from tsattn.data.panel import Panel
 from tsattn.forecasting import frames
+from tsattn.forecasting.recipes import unwrapped
 from tsattn.quantiles import at_levels
 
 if TYPE_CHECKING:
@@ -53,13 +54,6 @@ def attention(
     found.attrs = {"kind": kind, "kinds": ", ".join(map(repr, kinds)), "network": type(plain).__name__}
     found.name = "attention"
     return found.squeeze("item", drop=frames.alone(panel.items)) if len(panel.items) == 1 else found
-
-
-def unwrapped(network: ForecastNetwork) -> ForecastNetwork:
-    """Return the network inside of what makes quantiles of its forecasts."""
-    while network.levels is not None and isinstance(getattr(network, "network", None), ForecastNetwork):
-        network = network.network  # type: ignore[assignment]
-    return network
 
 
 class _Labels:
@@ -128,12 +122,12 @@ class _Labels:
 
 @torch.no_grad()
 def importance(
-    predictor: "Predictor", data: Any, windows: int, step: int | None, columns: dict[str, Any]
+    predictor: "Predictor", data: Any, windows: int | None, step: int | None, columns: dict[str, Any]
 ) -> pd.DataFrame:
     """See `Forecaster.importance`."""
     network, spec = predictor.network, predictor.spec
     plain = unwrapped(network)
-    batches = list(predictor.test_windows(data, windows, step or predictor.horizon, **columns))
+    batches = list(predictor.test_windows(data, windows, predictor.horizon if step is None else step, **columns))
     sources = _sources(plain, spec)
     scale = torch.tensor(spec.scale[: spec.targets], dtype=torch.float64)
     whole = _mae(network, batches, spec) * scale
@@ -185,4 +179,4 @@ def _mae(network: ForecastNetwork, batches: list[Batch], spec: TableSpec) -> Ten
         error = torch.where(there, forecast - batch.future, 0).abs().double()
         total += error.sum((0, 2)).cpu()
         count += there.sum((0, 2)).cpu()
-    return total / count.clamp(min=1)
+    return total / count  # NaN where nothing came

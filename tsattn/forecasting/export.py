@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tsattn import files
 from tsattn.contracts import ForecastNetwork, TableSpec
+from tsattn.data.panel import hidden_rows
 from tsattn.layers.mvpa import MVPAttention
 
 
@@ -30,6 +31,7 @@ class InUnits(nn.Module):
     scale: Tensor
     known_mean: Tensor
     known_scale: Tensor
+    hidden: Tensor
 
     def __init__(self, network: ForecastNetwork, spec: TableSpec) -> None:
         super().__init__()
@@ -41,6 +43,9 @@ class InUnits(nn.Module):
             ("known_scale", [scale for _, scale in spec.known_statistics]),
         ):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float64)[:, None])
+        hidden = torch.zeros(len(spec.known_rows), network.context + network.horizon, dtype=torch.bool)
+        hidden[hidden_rows(spec), network.context :] = True  # what is not known ahead
+        self.register_buffer("hidden", hidden)
 
     def forward(
         self, past: Float[Tensor, "batch variate context"], known: Float[Tensor, "batch known total"] | None = None
@@ -48,7 +53,7 @@ class InUnits(nn.Module):
         """Forecast; NaN is missing."""
         scaled = ((past - self.mean) / self.scale).to(past.dtype)
         if known is not None:
-            known = ((known - self.known_mean) / self.known_scale).to(past.dtype)
+            known = ((known - self.known_mean) / self.known_scale).to(past.dtype).masked_fill(self.hidden, 0.0)
         observed = ~scaled.isnan() if self.network.reads_missing else None
         forecast = self.network(scaled, known, observed)[:, : self.targets]
         mean, scale = self.mean[: self.targets], self.scale[: self.targets]

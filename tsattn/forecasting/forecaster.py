@@ -6,10 +6,12 @@ quantile), with `backtest` after neuralforecast's cross-validation. Nothing need
 
 import copy
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
@@ -19,7 +21,7 @@ from torch import Tensor
 
 import tsattn
 from tsattn import checkpoint
-from tsattn.contracts import Batch, ForecastNetwork, TableSpec
+from tsattn.contracts import ForecastNetwork, TableSpec
 from tsattn.data import panel as panels
 from tsattn.data.calendar import Marks
 from tsattn.forecasting import frames, learning
@@ -86,7 +88,7 @@ class Forecaster(
             about: How it was trained.
         """
         made = cls.__new__(cls)
-        made.recipe = Recipe.of(network)
+        made.recipe = Recipe.of(network, (about or {}).get("training", {}))
         made.network, made.spec, made.about = network.eval(), spec, about or {}
         return made
 
@@ -221,7 +223,7 @@ class Forecaster(
             marks: Calendar features, as in `tsattn fit`; a network that reads none gets none.
             loss: Minimised, on standardised values, where no quantiles are.
             max_epochs: None: the model's shipped configuration's.
-            learning_rate: None: the same.
+            learning_rate: None: the same, times the square root of how much larger the batch is than there.
             batch_size: Windows in a training batch; None: the same, but at least 32.
             patience: Epochs without a smaller validation loss after which training ends; None: the same.
             seed: Of the first weights, and of the order of the windows.
@@ -311,7 +313,7 @@ class Forecaster(
         data: Any,
         *,
         quantile_levels: Sequence[float] | None = None,
-        size: int | float = 0.2,
+        size: int | float | None = None,
         local: bool | None = None,
         item_id: str | None = None,
         timestamp: str | None = None,
@@ -326,7 +328,7 @@ class Forecaster(
         Args:
             data: A table that the forecaster was not trained on, or whose last rows chose its best epoch only.
             quantile_levels: Levels; None: those that it forecasts, or of a point 0.05, 0.1, 0.5, 0.9, 0.95.
-            size: Last rows of each item, or their share of it, whose windows count.
+            size: Last rows of each item, or their share of it, whose windows count; None: as `val_size` was in `fit`.
             local: Whether an error counts in units of the deviation of its own window, so that intervals are wide where
                 a series is restless; None: as it has the smaller pinball loss in the later half of the windows, by
                 offsets of the earlier half.
@@ -349,7 +351,8 @@ class Forecaster(
         )
         panel, _ = self._predictor.read(data, item_id, timestamp, freq)
         ends = panel.begins[1:]
-        rows = learning.rows_of(size, panel.lengths)
+        held_out = self.about.get("fit", {}).get("val_size", 0.1)
+        rows = learning.rows_of(held_out if size is None else size, panel.lengths)
         windows = panels.make_windows(panel, spec, self.context, self.horizon)
         starts = learning.part_starts(panel.begins, ends - rows, ends, self.context, self.horizon, reach_back=True)
         if not len(starts):
@@ -357,6 +360,8 @@ class Forecaster(
                 f"The last {int(rows.max())} rows hold no window of {self.context} + {self.horizon} steps, expected "
                 "some to calibrate with; pass a longer table or a larger `size`."
             )
+        starts = starts[torch.from_numpy(np.argsort(np.asarray(panel.times[starts.numpy()]), kind="stable"))]
+        network = copy.deepcopy(network)
         forecasts, futures, pasts = [], [], []
         with torch.no_grad():
             for batch in self._predictor.batches(windows, starts):
@@ -364,24 +369,24 @@ class Forecaster(
                 futures.append(batch.future)
                 pasts.append((batch.past, batch.observed))
         forecast, future = torch.cat(forecasts), torch.cat(futures)
-        candidates = []
-        for choice in (True, False) if local is None else (local,):
-            made = (
-                CalibratedForecaster(network, levels, targets=spec.targets, local=choice)
-                .to(self._predictor.device)
-                .eval()
-            )
-            candidates.append((made, torch.cat([made.spread(*past) for past in pasts])))
+
+        def wrapped(alike: bool) -> tuple[CalibratedForecaster, Tensor]:
+            made = CalibratedForecaster(network, levels, targets=spec.targets, local=not alike).eval()
+            return made.to(self._predictor.device), torch.cat([made.spread(*past) for past in pasts])
+
         if local is None:
-            losses = [intervals_loss(forecast, future, spread, levels) for _, spread in candidates]
-            candidates = candidates[int(losses[1] < losses[0]) :]
-        made, spread = candidates[0]
+            own, alike = (intervals_loss(forecast, future, wrapped(x)[1], levels) for x in (False, True))
+            local = own <= alike
+            if not math.isfinite(min(own, alike)):
+                log.warning("%d windows are too few to compare both kinds of intervals: they are `local`.", len(starts))
+                local = True
+        made, spread = wrapped(not local)
         made.fit_offsets(forecast, future, spread)
         about = {"windows": len(starts), "levels": list(levels), "local": made.local}
         return self._with(made, spec, {**self.about, "calibration": about})
 
     def _with(self, network: ForecastNetwork, spec: TableSpec, about: dict[str, Any]) -> "Forecaster":
-        made = type(self).of(network, spec, {"tsattn": tsattn.__version__, **about})
+        made = type(self).of(network, spec, {"tsattn": tsattn.__version__, **about, "training": self.recipe.training})
         made.recipe = self.recipe
         return made
 
@@ -405,8 +410,14 @@ class Forecaster(
             ValueError: If a shape does not fit, or values are missing and the network cannot read that.
         """
         if isinstance(data, Tensor):
+            if options:
+                raise ValueError(
+                    f"`{next(iter(options))}` is not for a tensor, expected it beside a frame or a Dataset."
+                )
             quantiles = self.predict_quantiles(data, known)
             return quantiles[..., 0] if not self.levels else at_levels(quantiles, self.levels, [0.5])[..., 0]
+        if known is not None:
+            raise ValueError("`known` belongs to a tensor, expected `future_df=` beside a frame or a Dataset.")
         if isinstance(data, xr.Dataset):
             spec = self._trained()[1]
             forecast, origin = self._predictor.forecast(data, **options)
@@ -414,27 +425,32 @@ class Forecaster(
             return forecast.to_dataset(origin, {name: units[name] for name in spec.target_names if units.get(name)})
         return self.predict_df(data, **options)
 
-    @torch.no_grad()
     def predict_quantiles(
         self, past: Float[Tensor, "batch variate context"], known: Float[Tensor, "batch known total"] | None = None
     ) -> Float[Tensor, "batch target horizon level"]:
-        """Forecast from tensors, as `predict` does, every level of `levels` (of a point forecast, one level)."""
-        network, spec = self._trained()
-        device = self._predictor.device
-        scaled = spec.standardise(past.to(device))
-        if known is not None:
-            if known.shape[1] != len(spec.known_rows):
-                raise ValueError(
-                    f"known has {known.shape[1]} rows, expected {len(spec.known_rows)}: {', '.join(spec.known_rows)}."
-                )
-            statistics = known.new_tensor(spec.known_statistics, device=device)
-            known = ((known.to(device) - statistics[:, :1]) / statistics[:, 1:]).float()
-        missing = scaled.isnan()
-        batch = Batch(scaled, scaled, known, ~missing if missing.any() else None)
-        self._predictor.refuse_missing(batch)
-        forecast = network(*inputs_of(batch))[:, : spec.targets]
-        forecast = forecast if network.levels is not None else forecast[..., None]
-        return spec.restore(forecast).to(past)
+        """Forecast from tensors, as `predict` does, every level of `levels` (of a point forecast, one level).
+
+        Args:
+            past: As in `predict`.
+            known: As in `predict`.
+        """
+        return self._predictor.of_tensors(past, known)
+
+    def inputs(
+        self, data: Any, future_df: Any = None, **columns: Any
+    ) -> tuple[Float[Tensor, "item variate context"], Float[Tensor, "item known total"] | None]:
+        """Return what `predict`, or an exported file, has to be given to forecast the steps after each item's last row.
+
+        Args:
+            data: As in `predict_df`.
+            future_df: As in `predict_df`.
+            **columns: `item_id`, `timestamp` and `freq`, as in `predict_df`.
+
+        Returns:
+            The series of `spec.variates`, and the rows of `spec.known_rows` over context and horizon (None if there
+            are none), both in the table's units, NaN where missing.
+        """
+        return self._predictor.inputs(data, future_df, **columns)
 
     def predict_df(
         self,
@@ -536,12 +552,14 @@ class Forecaster(
 
         return explain.attention(self._predictor, data, future_df, kind, columns)
 
-    def importance(self, data: Any, *, windows: int = 50, step: int | None = None, **columns: Any) -> pd.DataFrame:
+    def importance(
+        self, data: Any, *, windows: int | None = None, step: int | None = None, **columns: Any
+    ) -> pd.DataFrame:
         """Say how much worse the forecasts of the last windows get when each column is taken away (ablation).
 
         Args:
             data: As in `backtest`, with what came after each cutoff.
-            windows: Cutoffs of each item.
+            windows: Cutoffs of each item; None: as many as every item has, at most 50.
             step: Rows from one cutoff to the next; None: the horizon.
             **columns: `item_id`, `timestamp` and `freq`, as in `predict_df`.
 

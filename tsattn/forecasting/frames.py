@@ -15,7 +15,7 @@ import xarray as xr
 from jaxtyping import Float
 
 from tsattn.data import tables
-from tsattn.data.panel import ALONE, Panel
+from tsattn.data.panel import ALONE, Panel, to_categories
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,12 @@ def _from_dataset(table: xr.Dataset, what: str) -> tuple[pd.DataFrame, Origin]:
     frame = frame.reset_index().rename(columns={"time": "timestamp", "item": "item_id"})
     if not items and not pd.api.types.is_datetime64_any_dtype(frame["timestamp"].dtype):
         frame = frame.drop(columns="timestamp")
-    if items:  # items of different lengths are filled up with NaN
-        columns = frame.columns.difference(["item_id", "timestamp"])
-        frame = frame[frame[columns].notna().any(axis=1).to_numpy()]
+    if items:  # shorter items are filled up with NaN before or after; a gap within is a gap
+        both = [str(name) for name, array in table.data_vars.items() if {"item", "time"} <= set(array.dims)]
+        there = frame[both].notna().any(axis=1)
+        begun = there.groupby(frame["item_id"], sort=False).cummax()
+        to_come = there[::-1].groupby(frame["item_id"], sort=False).cummax()[::-1]
+        frame = frame[(begun & to_come).to_numpy()]
     return frame, Origin("xarray", grid, items, units or None)
 
 
@@ -139,7 +142,7 @@ class Forecast:
         table["predictions"] = self.values.reshape(-1)
         if self.quantiles is not None:
             for i, level in enumerate(self.levels):
-                table[f"{level:g}"] = np.ascontiguousarray(self.quantiles[..., i]).reshape(-1)
+                table[f"{level:.12g}"] = np.ascontiguousarray(self.quantiles[..., i]).reshape(-1)
         return pd.DataFrame(table, copy=False)
 
     def to_dataset(self, origin: Origin, units: dict[str, str]) -> xr.Dataset:
@@ -213,8 +216,6 @@ def values_ahead(
     Raises:
         ValueError: If rows are absent or repeated, an item is not in the history, or the clock is another one.
     """
-    from tsattn.data import panel as panels
-
     frame, _ = to_pandas(future, "future_df")
     if not len(frame):
         raise ValueError(f"future_df has no rows, expected {steps} of each item.")
@@ -285,7 +286,7 @@ def values_ahead(
             )
         ahead[name] = values[found]
     for name in texts:
-        ahead[name] = panels.to_categories(rest[name])[found]
+        ahead[name] = to_categories(rest[name])[found]
     return ahead
 
 

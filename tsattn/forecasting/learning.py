@@ -3,6 +3,7 @@
 Ours. Statistics come from the training rows alone; the windows of validation predict each item's last rows.
 """
 
+import dataclasses
 import logging
 import math
 from collections.abc import Sequence
@@ -78,7 +79,8 @@ class Roles:
                     raise ValueError(f"{name!r} is {twice}, expected one role for each column.")
                 owner[name] = role
         if target is None:
-            times = {clock} if clock else set(tables.CLOCK_NAMES) | {n.capitalize() for n in tables.CLOCK_NAMES}
+            usual = set(tables.CLOCK_NAMES) | {n.capitalize() for n in tables.CLOCK_NAMES}
+            times = usual if clock in (None, "none") else {clock}
             other = {*owner, *times, item or "item_id"}
             declared["target"] = [
                 name
@@ -87,6 +89,13 @@ class Roles:
                 and pd.api.types.is_numeric_dtype(frame[name].dtype)
                 and not pd.api.types.is_bool_dtype(frame[name].dtype)
             ]
+            rest = [n for n in frame.columns if n not in other and n not in declared["target"]]
+            rest = [n for n in rest if not pd.api.types.is_datetime64_any_dtype(frame[n].dtype)]
+            if declared["target"] and clock in (None, "none") and not isinstance(frame.index, pd.DatetimeIndex):
+                found = tables.find_clock(frame, clock, None, "The table", "timestamp")[1]
+                rest = [n for n in rest if n != found]
+            if rest:
+                log.warning("%s hold no numbers and are left out; name them by a role, or mend them.", rest)
         if not declared["target"]:
             raise ValueError(
                 f"No column of {tables.listed(frame.columns)} is left to forecast, expected one of numbers; name it by "
@@ -250,19 +259,22 @@ def train(
     )  # fmt: skip
     clock = timestamp if timestamp not in (None, "none") else "timestamp"
     names = (item or "item_id", clock) if before is None else before.columns
+    if before is not None:
+        panels.check_zone(panel, before)
     validation = rows_of(val_size, panel.lengths)
     spec = _specify(panel, roles, validation, marks, names, units, before)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = recipe.build(spec) if start is None else start
         if not network.reads_known:
-            spec = TableSpec(**{**vars(spec), "marks": ()})
+            spec = dataclasses.replace(spec, marks=())
         if levels is not None:
             network = with_levels(network, levels, distribution)
         _choose(network, mode, lora_rank)
         panel = _lengthened(panel, network, validation, context, horizon)
         windows = panels.make_windows(panel, spec, context, horizon, what="The table")
         _refuse_missing(windows.observed, network, spec)
+        panels.check_known(windows.known, network, spec)
         ends = panel.begins[1:]
         starts = part_starts(panel.begins, panel.begins[:-1], ends - validation, context, horizon, reach_back=False)
         held_out = part_starts(panel.begins, ends - validation, ends, context, horizon, reach_back=True)
@@ -302,6 +314,7 @@ def train(
             **told,
             "mode": mode if start is not None else "from scratch",
             "seed": seed,
+            "val_size": val_size,
             "items": len(panel.items),
             "windows": len(starts),
             "validation_windows": len(held_out),
@@ -343,6 +356,7 @@ def _specify(
         panel.frequency,
         calendar.feature_names(panel.frequency, marks) if before is None else before.marks,
         calendar.season_of(panel.frequency),
+        "none" if before is None else before.fill,
         covariates=tuple(covariates),
         units=has_units if any(has_units) else before.units if before is not None else (),
         columns=names,

@@ -78,6 +78,12 @@ def plot(
                 f"{next(iter(select))!r} chooses a part of attention, expected a DataArray of `attention`."
             )
         frame, _ = frames.to_pandas(what, "The forecast")
+        needed = {"source", "target_name"} if "importance" in frame else {"target_name", "predictions"}
+        if not len(frame) or not needed <= set(frame.columns):
+            raise ValueError(
+                f"The frame has {len(frame)} rows and the columns {', '.join(map(repr, frame.columns[:8]))}, expected what "
+                "`predict_df`, `backtest` or `importance` returned; draw a table of your own by `DataFrame.plot`."
+            )
         if "importance" in frame:
             figure = importance_figure(frame, targets)
         elif "cutoff" in frame:

@@ -67,11 +67,56 @@ class Predictor:
             raise ValueError(f"horizon is {steps}, expected at least 1 step.")
         levels = self._levels(quantile_levels)
         panel, origin = self.read(data, item_id, timestamp, freq)
-        panel = panel.tail(self.context)
-        self._tell_of_short_items(panel)
+        panel = self._context(panel)
         windows, starts, times = self._windows_ahead(panel, future_df, steps, item_id, timestamp)
         values, quantiles = self._run(windows, starts, steps, levels)
         return Forecast(panel.items, times, spec.target_names, values, quantiles, levels), origin
+
+    @torch.no_grad()
+    def of_tensors(
+        self, past: Float[Tensor, "batch variate context"], known: Float[Tensor, "batch known total"] | None
+    ) -> Float[Tensor, "batch target horizon level"]:
+        """See `Forecaster.predict_quantiles`."""
+        network, spec = self.network, self.spec
+        scaled = spec.standardise(past.to(self.device))
+        rows = len(spec.known_rows) if network.reads_known else 0
+        if known is not None and known.shape[1] != len(spec.known_rows):
+            raise ValueError(
+                f"known has {known.shape[1]} rows, expected the {len(spec.known_rows)} of `spec.known_rows`: "
+                f"{tables.listed(spec.known_rows)}; `inputs` makes them from a table."
+            )
+        ahead: Tensor | None = None
+        if known is not None and rows:
+            mean, scale = torch.tensor(spec.known_statistics, dtype=torch.float64, device=self.device).T[..., None]
+            ahead = ((known.to(self.device) - mean) / scale).float()
+            ahead[:, panels.hidden_rows(spec), self.context :] = 0.0
+        elif rows:
+            log.warning(
+                "The forecaster reads %d rows beside the variates (%s, ...), which were not given: they are missing.",
+                rows,
+                spec.known_rows[0],
+            )
+            if network.future_covariates is not None:
+                ahead = scaled.new_full((len(scaled), rows, self.context + self.horizon), math.nan)
+        missing = scaled.isnan()
+        observed = ~missing if missing.any() else None
+        self._refuse_missing(observed, ahead)
+        forecast = network(scaled, ahead, observed)[:, : spec.targets]
+        return spec.restore(forecast if network.levels is not None else forecast[..., None]).to(
+            past.device, past.dtype if past.is_floating_point() else torch.float32
+        )
+
+    def inputs(
+        self, data: Any, future_df: Any = None, **columns: Any
+    ) -> tuple[Float[Tensor, "item variate context"], Float[Tensor, "item known total"] | None]:
+        """See `Forecaster.inputs`."""
+        batch, _ = self.last_windows(data, future_df, **columns)
+        scale, mean = (torch.tensor(x, device=self.device)[:, None] for x in (self.spec.scale, self.spec.mean))
+        past = batch.past * scale + mean
+        if batch.known is None or not self.network.reads_known:
+            return past, None
+        mean, scale = torch.tensor(self.spec.known_statistics, device=self.device).T[..., None]
+        return past, batch.known * scale + mean
 
     def backtest(
         self,
@@ -138,13 +183,17 @@ class Predictor:
         panel = panels.read_panel(
             frame, numbers, texts, item=item, timestamp=clock, freq=freq, frequency=spec.frequency, what="The table"
         )
-        if spec.zone is not None and spec.marks and panel.zone != spec.zone:
-            raise ValueError(
-                f"The table's times are in the zone {panel.zone or 'none'}, those of the training in "
-                f"{spec.zone or 'none'}, expected the same one, because the forecaster reads the hour; bring them "
-                "there by `dt.tz_convert` or `dt.tz_localize`."
-            )
-        return (panel if spec.fill == "none" else panels.filled(panel, spec.variates, spec.fill)), origin
+        panels.check_zone(panel, spec)
+        for covariate in spec.covariates:
+            if covariate.role == "static":  # in whichever of an item's rows it stands
+                panel = panel.constant(covariate.name, "The table")
+        return panel, origin
+
+    def _context(self, panel: Panel) -> Panel:
+        """Return the rows that are read to forecast what follows, their gaps filled as in the training."""
+        filled = panels.filled(panel, self.spec.variates, self.spec.fill)
+        self._tell_of_short_items(filled.tail(self.context))
+        return filled.tail(self.context)
 
     def history(self, data: Any, item: Any, names: Sequence[str], steps: int, columns: tuple[str, str]) -> pd.DataFrame:
         """Return the last rows of one item, by time; `columns` are the forecast's of items and times."""
@@ -214,11 +263,10 @@ class Predictor:
     ) -> tuple[Batch, Panel]:
         """Return what the network is given to forecast the steps after the last row, and the rows that it reads."""
         panel, _ = self.read(data, item_id, timestamp, freq)
-        panel = panel.tail(self.context)
-        self._tell_of_short_items(panel)
+        panel = self._context(panel)
         windows, starts, _ = self._windows_ahead(panel, future_df, self.horizon, item_id, timestamp)
-        batch = windows.to(self.device).gather(starts)
-        self.refuse_missing(batch)
+        batch = windows.to(self.device).gather(starts.to(self.device))
+        self._refuse_missing(batch.observed, batch.known)
         return batch, panel.padded(self.context)
 
     def _cutoffs(
@@ -232,8 +280,8 @@ class Predictor:
             named = "The table" if frames.alone(panel.items) else f"Item {tables.plain(panel.items[short])}"
             raise ValueError(
                 f"{named} has {panel.lengths[short]} rows, enough for {max(int(room[short]), 0)} windows of "
-                f"{self.context} + {steps} steps, {stride} apart, expected {least}; ask for fewer `windows` or pass a "
-                "longer table."
+                f"{self.context} + {steps} steps, {stride} apart, expected {least}; ask for fewer `windows`, pass "
+                "more rows, or leave the item out."
             )
         counts = room if windows is None else np.full(len(room), windows)
         item = np.repeat(np.arange(len(room)), counts)
@@ -243,15 +291,20 @@ class Predictor:
     def test_windows(
         self,
         data: Any,
-        windows: int,
+        windows: int | None,
         step: int,
         *,
         item_id: str | None = None,
         timestamp: str | None = None,
         freq: str | None = None,
     ) -> Iterator[Batch]:
-        """Return each item's last windows in batches, `step` rows apart, with what came."""
+        """Return each item's last windows in batches, `step` rows apart, with what came; None: at most 50."""
+        if step < 1 or (windows is not None and windows < 1):
+            raise ValueError(f"step is {step} and windows {windows}, expected at least 1 of each.")
         panel, _ = self.read(data, item_id, timestamp, freq)
+        if windows is None:
+            room = (panel.lengths - self.context - self.horizon) // step + 1
+            windows = max(1, min(50, int(room.min())))
         starts = torch.from_numpy(self._cutoffs(panel, windows, step, self.horizon)[1])
         return self.batches(panels.make_windows(panel, self.spec, self.context, self.horizon), starts)
 
@@ -270,18 +323,18 @@ class Predictor:
             )
         log.warning("%s: the %d before them are taken as missing%s.", told, self.context - panel.lengths[first], others)
 
-    def refuse_missing(self, batch: Batch) -> None:
+    def _refuse_missing(self, observed: Tensor | None, known: Tensor | None) -> None:
         """Raise ValueError if values are missing and the network cannot read that."""
         network, spec = self.network, self.spec
-        if batch.observed is None or network.reads_missing:
-            return
-        missing = (~batch.observed).any(-1).any(0)
-        if missing.any():
-            raise ValueError(
-                f"The context of {spec.variates[int(missing.nonzero()[0, 0])]} has missing values, and "
-                f"{type(network).__name__} cannot read them: {network.why_no_missing}. Fill them first "
-                "(`DataFrame.ffill`), or take a run of `tsattn fit --data.fill forward`."
-            )
+        if observed is not None and not network.reads_missing:
+            missing = (~observed).any(-1).any(0)
+            if missing.any():
+                raise ValueError(
+                    f"The context of {spec.variates[int(missing.nonzero()[0, 0])]} has missing values, and "
+                    f"{type(network).__name__} cannot read them: {network.why_no_missing}. Fill them first "
+                    "(`DataFrame.ffill`), or take a run of `tsattn fit --data.fill forward`."
+                )
+        panels.check_known(known, network, spec)
 
     def batches(self, windows: Windows, starts: Int[Tensor, " window"]) -> Iterator[Batch]:
         """Cut windows in batches that fit any machine, on the network's device."""
@@ -290,7 +343,7 @@ class Predictor:
         size = max(1, min(512, 16384 // rows))
         for part in starts.to(buffer.device).split(size):
             batch = buffer.gather(part)
-            self.refuse_missing(batch)
+            self._refuse_missing(batch.observed, batch.known)
             yield batch
 
     @torch.no_grad()
@@ -300,8 +353,13 @@ class Predictor:
         """Forecast windows; return points and quantiles in the table's units."""
         network, spec = self.network, self.spec
         points, quantiles = [], []
+        ahead = [c.rows for c in spec.covariates if c.role == "known"]
         for batch in self.batches(windows, starts):
             self._tell_of_empty_series(batch)
+            if batch.known is not None:  # beyond what was asked for, nothing is known of a covariate
+                beyond = batch.known[:, :, self.context + steps :]
+                beyond[:, : spec.future_covariates] = math.nan
+                beyond[:, spec.future_covariates : sum(ahead)] = 0.0
             forecast = spec.restore(self._decode(batch, steps))
             if network.levels is None:
                 points.append(forecast.cpu().numpy())

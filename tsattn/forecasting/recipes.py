@@ -7,14 +7,25 @@ import copy
 import difflib
 import importlib
 import inspect
+import logging
 import math
 from dataclasses import dataclass, field
 from typing import Any
 
 from tsattn import checkpoint, shipped
 from tsattn.contracts import ForecastNetwork, TableSpec
+from tsattn.layers.probabilistic import ProbabilisticForecaster
+
+log = logging.getLogger(__name__)
 
 TRAINING: dict[str, Any] = {"lr": 1e-4, "schedule": "type1", "batch_size": 32, "max_epochs": 10, "patience": 3}
+
+
+def unwrapped(network: ForecastNetwork) -> ForecastNetwork:
+    """Return the network inside of what makes quantiles of its forecasts."""
+    while isinstance(network, ProbabilisticForecaster):
+        network = network.network
+    return network
 
 
 @dataclass(frozen=True)
@@ -34,14 +45,12 @@ class Recipe:
     training: dict[str, Any] = field(default_factory=lambda: dict(TRAINING))
 
     @classmethod
-    def of(cls, network: ForecastNetwork) -> "Recipe":
+    def of(cls, network: ForecastNetwork, training: dict[str, Any] | None = None) -> "Recipe":
         """Return the recipe of a network that is there; of a wrapped one, that of the innermost."""
-        inner = network
-        while isinstance(getattr(inner, "network", None), ForecastNetwork) and inner.levels is not None:
-            inner = inner.network  # type: ignore[assignment]
+        inner = unwrapped(network)
         arguments = copy.deepcopy(inner.recipe["init_args"])
         _lengths(arguments).update(context=network.context, horizon=network.horizon)
-        return cls(type(inner).__name__, type(inner), arguments)
+        return cls(type(inner).__name__, type(inner), arguments, TRAINING | (training or {}))
 
     @property
     def lengths(self) -> tuple[int, int]:
@@ -57,12 +66,12 @@ class Recipe:
         """
         parameters = inspect.signature(self.network.__init__).parameters
         variates, targets = len(spec.variates), spec.targets
-        table: dict[str, Any] = {"variates": variates}
+        table: dict[str, Any] = {"variates": variates, "outputs": 1}
         if "features" in parameters:
             table["features"] = "S" if variates == 1 else "MS" if targets == 1 else "M"
             table["targets"] = targets if 1 < targets < variates else None
-        if self.network.takes_future and spec.covariates:
-            table["future_covariates"] = spec.future_covariates
+        if self.network.takes_future:
+            table["future_covariates"] = spec.future_covariates if spec.covariates else None
         table = {name: value for name, value in table.items() if name in parameters}
         made = {name: checkpoint.build(value) if _is_recipe(value) else value for name, value in self.arguments.items()}
         network = self.network(**{**made, **table})
@@ -137,6 +146,8 @@ def _fit_patches(arguments: dict[str, Any], given: dict[str, Any], parameters: A
     context, wanted = arguments["context"], arguments["patch"]
     divisors = [n for n in range(1, context + 1) if context % n == 0]
     arguments["patch"] = min(divisors, key=lambda n: (abs(n - wanted), -n))
+    if arguments["patch"] != wanted:
+        log.info("A patch of %d steps does not fill %d: it is %d.", wanted, context, arguments["patch"])
 
 
 def check_use(network: ForecastNetwork, spec: TableSpec) -> None:

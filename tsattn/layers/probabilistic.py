@@ -170,12 +170,9 @@ class QuantileForecaster(ProbabilisticForecaster):
         ValueError: If the levels mean nothing, or the network gives another number of outputs.
     """
 
-    level: Tensor
-
     def __init__(self, network: ForecastNetwork, levels: Sequence[float]) -> None:
         super().__init__(network, levels)
         _need_outputs(self, len(self.levels))
-        self.register_buffer("level", torch.tensor(self.levels), persistent=False)
 
     def finish(self, raw: Float[Tensor, "batch target horizon *output"]) -> Float[Tensor, "batch target horizon level"]:
         """Sort the numbers."""
@@ -190,8 +187,7 @@ class QuantileForecaster(ProbabilisticForecaster):
             raw: Of `raw`.
             future: What came; finite, also where it is not to count.
         """
-        error = future[..., None] - self.finish(raw)
-        return torch.maximum(self.level * error, (self.level - 1) * error).mean(-1)
+        return pinball(self.finish(raw), future, self.levels).mean(-1)
 
 
 class StudentTForecaster(ProbabilisticForecaster):
@@ -483,7 +479,7 @@ def _rank(count: Tensor, level: float, point: bool) -> tuple[Tensor | None, int]
     else:
         share = level
     if point or level >= 0.5:
-        return ((count + 1) * share - tiny).ceil().long(), math.ceil(share / (1 - share) - tiny)
+        return ((count + 1) * share - tiny).ceil().long().clamp(min=1), math.ceil(share / (1 - share) - tiny)
     return ((count + 1) * share + tiny).floor().long(), math.ceil(1 / share - 1 - tiny)
 
 
