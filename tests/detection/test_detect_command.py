@@ -202,7 +202,7 @@ def test_nothing_that_is_there_is_written_over(made: dict[str, Path], tmp_path: 
     arguments = ["--out", tmp_path / "e.tsv", "--report", tmp_path / "r.html", "--probabilities", tmp_path / "p.csv"]
     for name in ("e.tsv", "e.json", "r.html", "p.csv"):
         (tmp_path / name).write_text("mine")
-        assert "exists already. Choose another path or pass --overwrite" in refused_detect(made, *arguments)
+        assert "exists already. Choose another path, or pass --overwrite true" in refused_detect(made, *arguments)
         assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
         (tmp_path / name).unlink()
     (tmp_path / "e.tsv").write_text("mine")

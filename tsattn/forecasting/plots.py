@@ -17,6 +17,7 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
 from tsattn import files
+from tsattn.data import tables
 from tsattn.forecasting import frames
 from tsattn.quantiles import intervals
 
@@ -81,7 +82,7 @@ def plot(
         needed = {"source", "target_name"} if "importance" in frame else {"target_name", "predictions"}
         if not len(frame) or not needed <= set(frame.columns):
             raise ValueError(
-                f"The frame has {len(frame)} rows and the columns {', '.join(map(repr, frame.columns[:8]))}, expected what "
+                f"The frame has {len(frame)} rows and the columns {tables.listed(frame.columns, 8)}, expected what "
                 "`predict_df`, `backtest` or `importance` returned; draw a table of your own by `DataFrame.plot`."
             )
         if "importance" in frame:
