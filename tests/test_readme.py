@@ -16,6 +16,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.slow
 def test_the_commands_and_the_python_example_run_in_order(tmp_path: Path):
     assert shutil.which("tsattn", path=str(Path(sys.executable).parent)), "the package is not installed"
     environment = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
