@@ -56,7 +56,9 @@ def main() -> None:
     parser.add_argument("--tables", nargs="+", default=["etth1", "epf-np", "simulated"])
     parser.add_argument("--model", default="itransformer")
     parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--local", choices=["chosen", "own", "alike"], default="chosen", help="width of the intervals")
     given = parser.parse_args()
+    local = {"chosen": None, "own": True, "alike": False}[given.local]
     for name in given.tables:
         frame, train, held, target, context = table(name, given.root)
         known, test = frame[: train + held], frame[train + held - context :]
@@ -69,7 +71,7 @@ def main() -> None:
                 distribution="student-t" if how == "student-t" else "quantile",
             )  # fmt: skip
             rows = {} if how == "point" else {how: fitted}
-            calibrated = fitted.calibrate(known, quantile_levels=LEVELS, size=held)
+            calibrated = fitted.calibrate(known, quantile_levels=LEVELS, size=held, local=local)
             spread = "own deviation" if calibrated.about["calibration"]["local"] else "all alike"
             rows[f"{how} + conformal ({spread})"] = calibrated
             for label, forecaster in rows.items():

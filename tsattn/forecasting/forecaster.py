@@ -399,7 +399,8 @@ class Forecaster(
             data: A tensor (batch, variate, context) in the table's units, NaN where missing, targets first; an xarray
                 Dataset; or a frame (then this is `predict_df`).
             known: With a tensor: the rows of `spec.known_rows` over context and horizon, in the table's units; of a
-                category, 1 where it is so, else 0.
+                category, 1 where it is so, else 0 (`inputs` makes them). None where the network reads some: they are
+                missing, which is logged as a warning.
             **options: With a Dataset or frame: as in `predict_df`.
 
         Returns:

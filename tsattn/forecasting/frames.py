@@ -153,11 +153,8 @@ class Forecast:
             raise ValueError(
                 "The items end at different times, so that their forecasts have no axis in common; use `predict_df`."
             )
-        coords: dict[str, Any] = (
-            {"item": self.items, "time": np.asarray(clock) if clock.tz is None else clock}
-            if (isinstance(clock, pd.DatetimeIndex))
-            else {"item": self.items, "time": np.asarray(clock)}
-        )
+        zoned = getattr(clock, "tz", None) is not None
+        coords: dict[str, Any] = {"item": self.items, "time": clock if zoned else np.asarray(clock)}
         if self.quantiles is not None:
             coords["quantile"] = list(self.levels)
         if origin.grid:

@@ -191,9 +191,9 @@ class Predictor:
 
     def _context(self, panel: Panel) -> Panel:
         """Return the rows that are read to forecast what follows, their gaps filled as in the training."""
-        filled = panels.filled(panel, self.spec.variates, self.spec.fill)
-        self._tell_of_short_items(filled.tail(self.context))
-        return filled.tail(self.context)
+        read = panels.filled(panel, self.spec.variates, self.spec.fill).tail(self.context)
+        self._tell_of_short_items(read)
+        return read
 
     def history(self, data: Any, item: Any, names: Sequence[str], steps: int, columns: tuple[str, str]) -> pd.DataFrame:
         """Return the last rows of one item, by time; `columns` are the forecast's of items and times."""
