@@ -207,6 +207,20 @@ def read_entry(path: str | Path) -> dict[str, Any]:
     return read(path)[0]
 
 
+def from_hub(model_id: str, **hub: Any) -> Path:
+    """Fetch an exported folder from the Hugging Face hub, weights and configuration alone; return where it lies.
+
+    Args:
+        model_id: "owner/name".
+        **hub: Of `huggingface_hub.snapshot_download`: revision, token, cache_dir, ...; what else is given is left out.
+    """
+    from huggingface_hub import snapshot_download
+
+    names = ("revision", "cache_dir", "token", "force_download", "local_files_only")
+    wanted = {name: hub[name] for name in names if name in hub}
+    return Path(snapshot_download(model_id, allow_patterns=["config.json", "model.safetensors"], **wanted))
+
+
 def digest(path: str | Path) -> dict[str, Any]:
     """Return name and SHA-256 of a checkpoint's file (of the weights, of an exported folder), for provenance."""
     path = Path(path)

@@ -109,13 +109,7 @@ class Detector(ModelHubMixin):
     @classmethod
     def _from_pretrained(cls, *, model_id: str, **hub: Any) -> "Detector":
         """Fetch an exported folder from the hub: weights and configuration, nothing that runs."""
-        from huggingface_hub import snapshot_download
-
-        wanted = {
-            k: hub[k] for k in ("revision", "cache_dir", "token", "force_download", "local_files_only") if k in hub
-        }
-        folder = snapshot_download(model_id, allow_patterns=["config.json", "model.safetensors"], **wanted)
-        return cls.from_pretrained(folder)
+        return cls.from_pretrained(checkpoint.from_hub(model_id, **hub))
 
     def save_pretrained(self, folder: str | Path, *, overwrite: bool = False, **hub: Any) -> None:  # type: ignore[override]
         """Write `config.json`, `model.safetensors` and, if there is none, a README.md for the hub; each whole, or not.

@@ -120,13 +120,7 @@ class Forecaster(
     @classmethod
     def _from_pretrained(cls, *, model_id: str, **hub: Any) -> "Forecaster":
         """Fetch an exported folder from the hub: weights and configuration, nothing that runs."""
-        from huggingface_hub import snapshot_download
-
-        names = ("revision", "cache_dir", "token", "force_download", "local_files_only")
-        wanted = {name: hub[name] for name in names if name in hub}
-        return cls.from_pretrained(
-            snapshot_download(model_id, allow_patterns=["config.json", "model.safetensors"], **wanted)
-        )
+        return cls.from_pretrained(checkpoint.from_hub(model_id, **hub))
 
     def save_pretrained(self, folder: str | Path, *, overwrite: bool = False, **hub: Any) -> None:  # type: ignore[override]
         """Write `config.json` and `model.safetensors`; `push_to_hub` does it and sends them.
