@@ -1,13 +1,11 @@
 """The README runs as printed."""
 
 import re
-import shutil
-import subprocess
-import sys
+import shlex
 from pathlib import Path
 
 import pytest
-from support import ROOT
+from support import ROOT, forked, tsattn
 
 README = (ROOT / "README.md").read_text()
 
@@ -16,23 +14,22 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
 
 
+def execute(block: str) -> None:
+    exec(compile(block, "README.md", "exec"), {"__name__": "__main__"})
+
+
 @pytest.mark.slow
 def test_the_commands_and_the_python_example_run_in_order(tmp_path: Path):
-    assert shutil.which("tsattn", path=str(Path(sys.executable).parent)), "the package is not installed"
-    environment = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
-    for block in blocks("sh"):
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", block],
-            cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+    for command in "".join(blocks("sh")).splitlines():
+        name, *arguments = shlex.split(command)
+        assert name == "tsattn"
+        done = tsattn(*arguments, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
     assert (tmp_path / "forecast.png").stat().st_size > 10_000
     assert (tmp_path / "runs/first/metrics.json").exists()
     printed = ""
     for block in blocks("python"):
-        done = subprocess.run(
-            [sys.executable, "-c", block], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-        )
+        done = forked(execute, block, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         printed += done.stdout
     assert "target_name" in printed

@@ -105,6 +105,7 @@ class ForecastNetwork(Network):
         reads_known: Whether it depends on the context of `known`.
         future_covariates: None: the horizon of `known` is not read. Else all of `known` is, NaN where missing, and so
             many of its first rows have a level and a spread of their own, which are taken out over their context.
+        known_rows: Rows that `known` must have, each told from the others; None: any number, a set.
         takes_future: Whether the class has an argument `future_covariates`.
         levels: Quantile levels along the last axis of a forecast; None if a forecast is a point and has no such axis.
         outputs: Numbers that a network forecasts per step for a wrapper in `tsattn.layers.probabilistic`; 1: no axis.
@@ -121,6 +122,7 @@ class ForecastNetwork(Network):
     reads_covariates: bool = True
     reads_known: bool = True
     future_covariates: int | None = None
+    known_rows: int | None = None
     takes_future: ClassVar[bool] = False
     levels: tuple[float, ...] | None = None
     outputs: int = 1
@@ -320,16 +322,6 @@ class Covariate:
         """Rows of `Batch.known` that it fills."""
         return 1 if self.categories is None else len(self.categories)
 
-    @property
-    def heights(self) -> tuple[float, ...]:
-        """What the row of each category holds where the column has it: numbers from -1 to 1, none of them alike.
-
-        Rows of 0 and 1 would be a set without names to a network that treats all rows alike (an iTransformer, TimeXer's
-        exogenous series): it could not tell one category from another.
-        """
-        count = len(self.categories or ())
-        return tuple(2 * (i + (2 * i >= count - 1)) / count - 1 for i in range(count))
-
 
 @dataclass(frozen=True)
 class TableSpec:
@@ -404,7 +396,7 @@ class TableSpec:
         """Mean and scale of each of the `known_rows` as a user has them: in the table's units, a category 1 or 0."""
         rows: list[tuple[float, float]] = []
         for c in self.covariates:
-            rows += [(c.mean, c.scale)] if c.categories is None else [(0.0, 1 / height) for height in c.heights]
+            rows += [(c.mean, c.scale)] if c.categories is None else [(0.0, 1.0)] * c.rows
         return (*rows, *((0.0, 1.0) for _ in self.marks))
 
     @property

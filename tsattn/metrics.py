@@ -5,6 +5,7 @@ Quantile scores follow Gneiting and Raftery (2007); the weighted quantile loss i
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torchmetrics
 from jaxtyping import Float
@@ -153,3 +154,23 @@ class QuantileErrors(torchmetrics.Metric):
             scores[f"coverage_{100 * nominal:.4g}"] = self.inside[:, i].sum() / total
             scores[f"width_{100 * nominal:.4g}"] = self.width[:, i].sum() / total
         return scores
+
+
+def mean_scaled_error(mae: Sequence[float], train: Float[np.ndarray, "target time"], season: int) -> float:
+    """Return the mean absolute scaled error (MASE; Hyndman and Koehler, 2006) over targets.
+
+    Args:
+        mae: Mean absolute error of each target, in the table's units.
+        train: The training rows; NaN where missing. Each error is divided by that of repeating the last season here; a
+            target for which that is 0 or unknown is left out.
+        season: Steps of a season.
+
+    Returns:
+        NaN if no target is left.
+    """
+    naive = np.abs(train[:, season:] - train[:, :-season])
+    counts = (~np.isnan(naive)).sum(1)
+    own = np.nansum(naive, 1) / np.maximum(counts, 1)
+    scaled = np.array([error / scale for error, scale in zip(mae, own, strict=True) if scale > 0])
+    scaled = scaled[~np.isnan(scaled)]
+    return float(scaled.mean()) if len(scaled) else float("nan")

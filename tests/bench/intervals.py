@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 import tsattn
-from tsattn.data.modules import mean_scaled_error
 from tsattn.data.simulate import simulate_table
+from tsattn.metrics import mean_scaled_error
 
 LEVELS = (0.05, 0.1, 0.5, 0.9, 0.95)
 

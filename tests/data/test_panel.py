@@ -161,10 +161,11 @@ def spec(*covariates: Covariate, marks: tuple[str, ...] = ()) -> TableSpec:
     return TableSpec(("a",), 1, (0.0,), (1.0,), "h", marks, covariates=covariates)
 
 
-def test_numbers_are_standardised_and_categories_have_heights_that_differ():
-    promo = Covariate("promo", "known", ("no", "yes"))
+def test_numbers_are_standardised_and_categories_are_rows_of_one_and_zero():
     table = spec(
-        Covariate("n", "known", None, 2.0, 4.0), promo, Covariate("site", "static", ("north", "south", "west"))
+        Covariate("n", "known", None, 2.0, 4.0),
+        Covariate("promo", "known", ("no", "yes")),
+        Covariate("site", "static", ("north", "south", "west")),
     )
     columns = {
         "n": np.array([2.0, 6.0, np.nan]),
@@ -175,21 +176,10 @@ def test_numbers_are_standardised_and_categories_have_heights_that_differ():
     assert rows is not None
     assert rows[0, :2].tolist() == [0.0, 1.0]
     assert rows[0, 2].isnan()
-    assert rows[1].tolist() == [0, promo.heights[0], 0]
-    assert rows[2].tolist() == [promo.heights[1], 0, 0]
-    assert rows.shape == (6, 3)
-    assert (rows[3:] != 0).any(1).tolist() == [False, True, False]
+    assert rows[1:].tolist() == [[0, 1, 0], [1, 0, 0], [0, 0, 0], [1, 1, 1], [0, 0, 0]]
     units = torch.tensor([[6.0], [0], [1], [0], [1], [0]])
     mean, scale = torch.tensor(table.known_statistics).T[..., None]
-    assert ((units - mean) / scale)[:3, 0].tolist() == pytest.approx([1.0, 0.0, promo.heights[1]])
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 64])
-def test_no_two_categories_have_the_same_height_and_none_has_none(count: int):
-    heights = Covariate("k", "known", tuple(map(str, range(count)))).heights
-    assert len(set(heights)) == len(heights) == count
-    assert all(0 < abs(height) <= 1 for height in heights)
-    assert Covariate("k", "known").heights == ()
+    assert ((units - mean) / scale)[:3, 0].tolist() == [1, 0, 1]
 
 
 def test_the_horizon_of_past_categories_is_hidden_and_that_of_others_is_not():

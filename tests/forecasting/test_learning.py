@@ -168,6 +168,21 @@ def test_what_is_known_ahead_is_learned_numbers_and_categories(driven):
     assert (uplift > 0.5).all()
 
 
+def test_which_of_five_categories_comes_is_learned():
+    """Each has its own level; in the order of their names these go up and down."""
+    chance = np.random.default_rng(0)
+    kind, level = np.repeat(chance.integers(0, 5, 150), 6), np.array([3.0, -2.0, 1.0, -3.0, 2.0])
+    frame = hours(900).assign(a=level[kind] + chance.normal(0, 0.2, 900), kind=np.array(list("vwxyz"))[kind])
+    forecaster = small("timexer", d_model=16, d_ff=16).fit(
+        frame, target="a", known_covariates="kind", marks="none", max_epochs=10, learning_rate=0.005, val_size=0
+    )
+    found = [
+        forecaster.predict_df(frame, ahead(frame, kind=np.array([name] * 6)))["predictions"].mean() for name in "vwxyz"
+    ]
+    assert np.argsort(found).tolist() == np.argsort(level).tolist()
+    assert np.corrcoef(found, level)[0, 1] > 0.9
+
+
 # ---- finetune
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tsattn.layers.norm import normalise, normalise_known
+from tsattn.layers.norm import normalise
 
 
 def test_known_answer():
@@ -41,19 +41,3 @@ def test_everything_observed_equals_no_mask_with_gradient():
         return torch.autograd.grad((series * weight).sum() + scale.sum(), past)[0]
 
     torch.testing.assert_close(gradient(torch.ones(2, 3, 10, dtype=torch.bool)), gradient(None))
-
-
-def test_what_is_known_ahead_is_measured_by_its_context():
-    nan = float("nan")
-    known = torch.tensor([[[1.0, 3, 5, nan], [nan, 1, nan, 0], [nan, nan, 5, 6], [0, 0, 1, -1], [nan, nan, 7, nan]]])
-    rows, told = normalise_known(known, covariates=4, context=2)
-    spread = (1 + 1e-5) ** 0.5
-    assert rows[0, 0].tolist() == pytest.approx([-1 / spread, 1 / spread, 3 / spread, 0])
-    assert rows[0, 1].tolist() == [0, 0, 0, -10]  # one observed value has no spread
-    assert rows[0, 2].tolist() == [0, 0, 0, 0]  # nothing to measure by
-    assert rows[0, 3].tolist() == [0, 0, 10, -10]
-    assert rows[0, 4].tolist() == [0, 0, 7, 0]
-    assert told.tolist() == [[True, True, False, True, True]]
-    as_they_are, told = normalise_known(known, covariates=0, context=2)
-    assert torch.equal(as_they_are, known.nan_to_num(0.0))
-    assert told.all()

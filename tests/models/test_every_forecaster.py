@@ -191,6 +191,25 @@ def test_covariates_that_are_not_there_are_asked_for(name: str):
         network(past, known[:, :0])
     with pytest.raises(ValueError, match="future_covariates is -1, expected None or a number"):
         type(network)(**network.recipe["init_args"] | {"future_covariates": -1})
+    with pytest.raises(
+        ValueError, match="known_rows is 0 with future_covariates=1, expected None, or at least as many"
+    ):
+        type(network)(**network.recipe["init_args"] | {"known_rows": 0})
+
+
+@pytest.mark.parametrize("name", FUTURE)
+def test_rows_that_are_known_ahead_can_be_told_apart_if_there_is_a_number_of_them(name: str):
+    def swapped(network: ForecastNetwork) -> bool:
+        past, known, _ = batch()
+        return torch.allclose(network(past, known.flip(1)), network(past, known), atol=1e-6)
+
+    arguments = build(name).recipe["init_args"] | {"future_covariates": 2}
+    assert swapped(type(build(name))(**arguments).eval())
+    named = type(build(name))(**arguments | {"known_rows": 2}).eval()
+    assert not swapped(named)
+    past, known, _ = batch()
+    with pytest.raises(ValueError, match="known has 3 rows, expected the 2 that the weights are for"):
+        named(past, torch.cat([known, known[:, :1]], 1))
 
 
 @pytest.mark.parametrize("name", [name for name in BUILD if "Q" not in name and "Student" not in name])

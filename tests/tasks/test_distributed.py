@@ -18,7 +18,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.strategies import ModelParallelStrategy
 from support import ROOT
-from support import tsattn as command
+from support import alone as command
 
 import tsattn.events.fit
 from tsattn import checkpoint, cli

@@ -570,24 +570,10 @@ class TableData(lightning.LightningDataModule):
                 },
             )
 
-    def scaled_error(self, mae: Sequence[float]) -> float:
-        """Return the mean absolute scaled error (MASE) of errors in the table's units, one for each target.
-
-        Each is divided by the seasonal-naive forecast's error within the training rows (Hyndman and Koehler, 2006); a
-        target for which that is 0 or unknown is left out. NaN if none is left.
-        """
-        train = self.dataset_["values"].values[: self.targets, : self._parts["train"].end]
-        return mean_scaled_error(mae, train, self.spec.season)
-
-
-def mean_scaled_error(mae: Sequence[float], train: Float[np.ndarray, "target time"], season: int) -> float:
-    """Return the mean over targets of the error divided by that of repeating the last season in `train`; else NaN."""
-    naive = np.abs(train[:, season:] - train[:, :-season])
-    counts = (~np.isnan(naive)).sum(1)
-    own = np.nansum(naive, 1) / np.maximum(counts, 1)
-    scaled = np.array([error / scale for error, scale in zip(mae, own, strict=True) if scale > 0])
-    scaled = scaled[~np.isnan(scaled)]
-    return float(scaled.mean()) if len(scaled) else float("nan")
+    @property
+    def train_targets(self) -> Float[np.ndarray, "target time"]:
+        """The targets in the training rows, in the table's units; NaN where missing."""
+        return self.dataset_["values"].values[: self.targets, : self._parts["train"].end]
 
 
 def _part_lengths(rows: int, wanted: Sequence[float | int], rounding: str) -> tuple[int, int, int]:

@@ -323,9 +323,9 @@ def known_rows(
 ) -> Float[Tensor, "known time"] | None:
     """Return the rows of `Batch.known` for some rows of a table, in the order of `TableSpec.known_rows`.
 
-    Numbers are standardised, NaN where missing. A category is its height (`Covariate.heights`) where the column has it,
-    else 0; all are 0 where the column is missing, and ahead of a column that ends with the context, which whoever cuts
-    the windows sees to.
+    Numbers are standardised, NaN where missing. The row of a category is 1 where the column has it, else 0; all are 0
+    where the column is missing, and ahead of a column that ends with the context, which whoever cuts the windows sees
+    to.
 
     Raises:
         ValueError: If a category was not seen in training, or marks are read and there are no times.
@@ -346,8 +346,7 @@ def known_rows(
                 f"{what} has {values[row]!r} in {covariate.name!r}{when}, which training never saw, expected one of "
                 f"{tables.listed(covariate.categories)}; leave the cell empty if none of them fits."
             )
-        heights = np.array(covariate.heights, dtype=np.float32)[:, None]
-        parts.append((code == np.arange(covariate.rows)[:, None]) * heights)
+        parts.append((code == np.arange(covariate.rows)[:, None]).astype(np.float32))
     if spec.marks:
         if not isinstance(times, pd.DatetimeIndex):
             raise ValueError(

@@ -6,12 +6,10 @@ quantile), with `backtest` after neuralforecast's cross-validation. Nothing need
 
 import copy
 import logging
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
@@ -22,12 +20,12 @@ from torch import Tensor
 import tsattn
 from tsattn import checkpoint
 from tsattn.contracts import ForecastNetwork, TableSpec
-from tsattn.data import panel as panels
 from tsattn.data.calendar import Marks
-from tsattn.forecasting import frames, learning
-from tsattn.forecasting.predictor import Predictor, inputs_of
+from tsattn.forecasting import calibration, frames, learning
+from tsattn.forecasting.learning import Loss, Mode, Roles, Training
+from tsattn.forecasting.predictor import Predictor
 from tsattn.forecasting.recipes import Recipe, recipe_of
-from tsattn.layers.probabilistic import CalibratedForecaster, Distribution, intervals_loss
+from tsattn.layers.probabilistic import CalibratedForecaster, Distribution
 from tsattn.quantiles import at_levels
 
 if TYPE_CHECKING:
@@ -36,7 +34,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Columns = str | Sequence[str]
-Mode = Literal["full", "head", "lora"]
 
 
 class Forecaster(
@@ -190,7 +187,7 @@ class Forecaster(
         timestamp: str | None = None,
         freq: str | None = None,
         marks: Marks = "true",
-        loss: Literal["mse", "mae", "huber"] = "mse",
+        loss: Loss = "mse",
         max_epochs: int | None = None,
         learning_rate: float | None = None,
         batch_size: int | None = None,
@@ -229,16 +226,15 @@ class Forecaster(
                 not regular.
         """
         frame, origin = frames.to_pandas(data)
-        roles = learning.Roles.of(
-            frame, target, past_covariates, known_covariates, static_covariates, item_id, timestamp
-        )
+        roles = Roles.of(frame, target, past_covariates, known_covariates, static_covariates, item_id, timestamp)
         levels = None if quantile_levels is None else tuple(quantile_levels)
+        training = Training(
+            val_size, loss, max_epochs, learning_rate, batch_size, patience, seed, verbose, trainer_kwargs
+        )
         network, spec, about = learning.train(
-            self.recipe, frame, roles,
-            levels=levels, distribution=distribution, val_size=val_size, item=item_id, timestamp=timestamp, freq=freq,
-            marks=marks, units=origin.units or {}, seed=seed, loss=loss, max_epochs=max_epochs,
-            learning_rate=learning_rate, batch_size=batch_size, patience=patience, verbose=verbose,
-            trainer_kwargs=trainer_kwargs,
+            self.recipe, frame, roles, training,
+            item=item_id, timestamp=timestamp, freq=freq, units=origin.units or {}, marks=marks, levels=levels,
+            distribution=distribution,
         )  # fmt: skip
         return self._with(network, spec, about)
 
@@ -252,7 +248,7 @@ class Forecaster(
         item_id: str | None = None,
         timestamp: str | None = None,
         freq: str | None = None,
-        loss: Literal["mse", "mae", "huber"] = "mse",
+        loss: Loss = "mse",
         max_epochs: int | None = None,
         learning_rate: float | None = None,
         batch_size: int | None = None,
@@ -293,12 +289,13 @@ class Forecaster(
             network = network.network
         frame, origin = frames.to_pandas(data)
         item, clock = self._predictor.columns(frame, item_id, timestamp)
+        training = Training(
+            val_size, loss, max_epochs, learning_rate, batch_size, patience, seed, verbose, trainer_kwargs
+        )
         found, spec, about = learning.train(
-            self.recipe, frame, learning.Roles.from_spec(spec),
-            start=copy.deepcopy(network), before=spec, mode=mode, lora_rank=lora_rank, val_size=val_size, item=item,
-            timestamp=clock, freq=freq, units=origin.units or {}, seed=seed, loss=loss, max_epochs=max_epochs,
-            learning_rate=learning_rate, batch_size=batch_size, patience=patience, verbose=verbose,
-            trainer_kwargs=trainer_kwargs,
+            self.recipe, frame, Roles.from_spec(spec), training,
+            item=item, timestamp=clock, freq=freq, units=origin.units or {}, start=copy.deepcopy(network), before=spec,
+            mode=mode, lora_rank=lora_rank,
         )  # fmt: skip
         return self._with(found, spec, {**about, "before": self.about})
 
@@ -337,47 +334,11 @@ class Forecaster(
             Vovk et al. (2005); Romano et al. (2019), arXiv:1905.03222; scaled errors: Lei et al. (2018),
             arXiv:1604.04173.
         """
-        network, spec = self._trained()
-        if isinstance(network, CalibratedForecaster):
-            network = network.network
-        levels = (
-            tuple(quantile_levels) if quantile_levels is not None else network.levels or (0.05, 0.1, 0.5, 0.9, 0.95)
-        )
         panel, _ = self._predictor.read(data, item_id, timestamp, freq)
-        ends = panel.begins[1:]
-        held_out = self.about.get("fit", {}).get("val_size", 0.1)
-        rows = learning.rows_of(held_out if size is None else size, panel.lengths)
-        windows = panels.make_windows(panel, spec, self.context, self.horizon)
-        starts = learning.part_starts(panel.begins, ends - rows, ends, self.context, self.horizon, reach_back=True)
-        if not len(starts):
-            raise ValueError(
-                f"The last {int(rows.max())} rows hold no window of {self.context} + {self.horizon} steps, expected "
-                "some to calibrate with; pass a longer table or a larger `size`."
-            )
-        starts = starts[torch.from_numpy(np.argsort(np.asarray(panel.times[starts.numpy()]), kind="stable"))]
-        network = copy.deepcopy(network)
-        forecasts, futures, pasts = [], [], []
-        with torch.no_grad():
-            for batch in self._predictor.batches(windows, starts):
-                forecasts.append(network(*inputs_of(batch))[:, : spec.targets])
-                futures.append(batch.future)
-                pasts.append((batch.past, batch.observed))
-        forecast, future = torch.cat(forecasts), torch.cat(futures)
-
-        def wrapped(alike: bool) -> tuple[CalibratedForecaster, Tensor]:
-            made = CalibratedForecaster(network, levels, targets=spec.targets, local=not alike).eval()
-            return made.to(self._predictor.device), torch.cat([made.spread(*past) for past in pasts])
-
-        if local is None:
-            own, alike = (intervals_loss(forecast, future, wrapped(x)[1], levels) for x in (False, True))
-            local = own <= alike
-            if not math.isfinite(min(own, alike)):
-                log.warning("%d windows are too few to compare both kinds of intervals: they are `local`.", len(starts))
-                local = True
-        made, spread = wrapped(not local)
-        made.fit_offsets(forecast, future, spread)
-        about = {"windows": len(starts), "levels": list(levels), "local": made.local}
-        return self._with(made, spec, {**self.about, "calibration": about})
+        size = self.about.get("fit", {}).get("val_size", 0.1) if size is None else size
+        levels = None if quantile_levels is None else tuple(quantile_levels)
+        made, about = calibration.calibrate(self._predictor, panel, levels, size, local)
+        return self._with(made, self._predictor.spec, {**self.about, "calibration": about})
 
     def _with(self, network: ForecastNetwork, spec: TableSpec, about: dict[str, Any]) -> "Forecaster":
         made = type(self).of(network, spec, {"tsattn": tsattn.__version__, **about, "training": self.recipe.training})

@@ -8,7 +8,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -23,10 +23,13 @@ from tsattn.data.calendar import Marks
 from tsattn.data.panel import Panel
 from tsattn.forecasting.recipes import Recipe
 from tsattn.layers.lora import add_adapters, merge_adapters
-from tsattn.layers.probabilistic import with_levels
+from tsattn.layers.probabilistic import Distribution, with_levels
 from tsattn.quantiles import check_levels
 
 log = logging.getLogger(__name__)
+
+Mode = Literal["full", "head", "lora"]
+Loss = Literal["mse", "mae", "huber"]
 
 
 @dataclass(frozen=True)
@@ -169,31 +172,81 @@ def part_starts(
     return torch.from_numpy(np.repeat(low, counts) + number)
 
 
+@dataclass(frozen=True)
+class Training:
+    """How a network is trained: the options that `Forecaster.fit` and `finetune` share, and explain.
+
+    Attributes:
+        val_size: Last rows of each item, or their share of it, by which the best epoch is chosen.
+        loss: Minimised where no quantiles are.
+        max_epochs: None: as in the recipe, and so for the next three.
+        learning_rate: Of the first epoch.
+        batch_size: Windows in a training batch.
+        patience: Epochs without a smaller validation loss after which training ends.
+        seed: Of the first weights, and of the order of the windows.
+        verbose: Whether each epoch prints a line.
+        trainer_kwargs: Further arguments of `lightning.Trainer`.
+
+    Raises:
+        ValueError: If one is impossible.
+    """
+
+    val_size: int | float = 0.1
+    loss: Loss = "mse"
+    max_epochs: int | None = None
+    learning_rate: float | None = None
+    batch_size: int | None = None
+    patience: int | None = None
+    seed: int = 0
+    verbose: bool = False
+    trainer_kwargs: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.loss not in get_args(Loss):
+            raise ValueError(f'loss is "{self.loss}", expected one of {", ".join(get_args(Loss))}.')
+        for name, least in (("max_epochs", 1), ("batch_size", 1), ("patience", 0)):
+            number = getattr(self, name)
+            if number is not None and number < least:
+                raise ValueError(f"{name} is {number}, expected at least {least}.")
+        rate = self.learning_rate
+        if rate is not None and not 0 < rate < math.inf:
+            raise ValueError(f"learning_rate is {rate:g}, expected a number above 0.")
+
+    def settled(self, recipe: Recipe) -> dict[str, Any]:
+        """Return the arguments of `tasks.fit.fit`, a recipe's where none was given."""
+        given = {
+            "max_epochs": self.max_epochs,
+            "batch_size": self.batch_size,
+            "patience": self.patience,
+            "lr": self.learning_rate,
+        }
+        return {
+            **recipe.training,
+            **{name: value for name, value in given.items() if value is not None},
+            "loss": self.loss,
+            "seed": self.seed,
+            "verbose": self.verbose,
+            "trainer_kwargs": self.trainer_kwargs,
+        }
+
+
 def train(
     recipe: Recipe,
     frame: pd.DataFrame,
     roles: Roles,
+    training: Training,
     *,
-    start: ForecastNetwork | None = None,
-    before: TableSpec | None = None,
-    mode: str = "full",
-    lora_rank: int = 8,
-    levels: tuple[float, ...] | None = None,
-    distribution: Any = "quantile",
-    val_size: int | float,
     item: str | None,
     timestamp: str | None,
     freq: str | None,
-    marks: Marks = "true",
     units: dict[str, str],
-    seed: int,
-    loss: str,
-    max_epochs: int | None,
-    learning_rate: float | None,
-    batch_size: int | None,
-    patience: int | None,
-    verbose: bool,
-    trainer_kwargs: dict[str, Any] | None,
+    marks: Marks = "true",
+    levels: tuple[float, ...] | None = None,
+    distribution: Distribution = "quantile",
+    start: ForecastNetwork | None = None,
+    before: TableSpec | None = None,
+    mode: Mode = "full",
+    lora_rank: int = 8,
 ) -> tuple[ForecastNetwork, TableSpec, dict[str, Any]]:
     """Train a network of a recipe, or go on with one that is there.
 
@@ -201,26 +254,18 @@ def train(
         recipe: Of the network.
         frame: The table.
         roles: Of its columns.
+        training: How.
+        item: As in `Forecaster.fit`, and so for the next two.
+        timestamp: See there.
+        freq: See there.
+        units: Of the columns that have one.
+        marks: As in `Forecaster.fit`, and so for the next two.
+        levels: See there.
+        distribution: See there.
         start: A network to go on with; it is changed.
         before: The specification that it was trained with.
         mode: As in `Forecaster.finetune`.
         lora_rank: As there.
-        levels: As in `Forecaster.fit`, and so for the rest.
-        distribution: See there.
-        val_size: See there.
-        item: See there.
-        timestamp: See there.
-        freq: See there.
-        marks: See there.
-        units: Of the columns that have one.
-        seed: See there.
-        loss: See there.
-        max_epochs: See there.
-        learning_rate: See there.
-        batch_size: See there.
-        patience: See there.
-        verbose: See there.
-        trainer_kwargs: See there.
 
     Returns:
         The network, the specification of the table, and how it was trained, in plain data.
@@ -229,7 +274,6 @@ def train(
         ValueError: As in `Forecaster.fit`.
     """
     from tsattn.tasks.fit import fit
-    from tsattn.tasks.forecast import LOSSES
 
     if levels is not None:
         check_levels(levels)
@@ -238,19 +282,8 @@ def train(
             f'distribution is "{distribution}", but no `quantile_levels` were asked for, expected some, such as '
             "(0.1, 0.5, 0.9)."
         )
-    if loss not in LOSSES:
-        raise ValueError(f'loss is "{loss}", expected one of {", ".join(LOSSES)}.')
-    training = dict(recipe.training)
-    for name, least, number in (
-        ("max_epochs", 1, max_epochs), ("batch_size", 1, batch_size), ("patience", 0, patience),
-    ):  # fmt: skip
-        if number is not None and number < least:
-            raise ValueError(f"{name} is {number}, expected at least {least}.")
-        training[name] = training[name] if number is None else number
-    if learning_rate is not None and not 0 < learning_rate < math.inf:
-        raise ValueError(f"learning_rate is {learning_rate:g}, expected a number above 0.")
-    if mode not in ("full", "head", "lora"):
-        raise ValueError(f'mode is "{mode}", expected "full", "head" or "lora".')
+    if mode not in get_args(Mode):
+        raise ValueError(f'mode is "{mode}", expected one of {", ".join(get_args(Mode))}.')
     context, horizon = recipe.lengths
     frequency = None if before is None else before.frequency
     panel = panels.read_panel(
@@ -261,10 +294,10 @@ def train(
     names = (item or "item_id", clock) if before is None else before.columns
     if before is not None:
         panels.check_zone(panel, before)
-    validation = rows_of(val_size, panel.lengths)
+    validation = rows_of(training.val_size, panel.lengths)
     spec = _specify(panel, roles, validation, marks, names, units, before)
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(training.seed)
         network = recipe.build(spec) if start is None else start
         if not network.reads_known:
             spec = dataclasses.replace(spec, marks=())
@@ -284,28 +317,13 @@ def train(
                 f"The longest item has {most} training rows, expected at least context + horizon = {context} + "
                 f"{horizon}; shorten them, or choose a smaller `val_size`."
             )
-        if val_size and not len(held_out):
+        if training.val_size and not len(held_out):
             log.warning(
                 "The last %d rows of an item hold no horizon of %d steps, so the last epoch is kept, not the best one: "
                 "choose a larger `val_size`.",
                 int(validation.max()), horizon,
             )  # fmt: skip
-        told = fit(
-            network,
-            windows,
-            starts,
-            held_out,
-            spec,
-            batch_size=training["batch_size"],
-            max_epochs=training["max_epochs"],
-            patience=training["patience"],
-            seed=seed,
-            verbose=verbose,
-            trainer_kwargs=trainer_kwargs,
-            lr=learning_rate if learning_rate is not None else training["lr"],
-            schedule=training["schedule"],
-            loss=loss,
-        )
+        told = fit(network, windows, starts, held_out, spec, **training.settled(recipe))
     merge_adapters(network)
     network.requires_grad_(True)
     about = {
@@ -313,8 +331,8 @@ def train(
         "fit": {
             **told,
             "mode": mode if start is not None else "from scratch",
-            "seed": seed,
-            "val_size": val_size,
+            "seed": training.seed,
+            "val_size": training.val_size,
             "items": len(panel.items),
             "windows": len(starts),
             "validation_windows": len(held_out),
@@ -364,7 +382,7 @@ def _specify(
     )
 
 
-def _choose(network: ForecastNetwork, mode: str, rank: int) -> None:
+def _choose(network: ForecastNetwork, mode: Mode, rank: int) -> None:
     """Say which parameters are trained."""
     if mode == "head":
         network.requires_grad_(False)

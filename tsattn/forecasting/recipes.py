@@ -66,7 +66,8 @@ class Recipe:
         """
         parameters = inspect.signature(self.network.__init__).parameters
         variates, targets = len(spec.variates), spec.targets
-        table: dict[str, Any] = {"variates": variates, "outputs": 1}
+        rows = len(spec.known_rows) if spec.covariates else None
+        table: dict[str, Any] = {"variates": variates, "known_rows": rows, "outputs": 1}
         if "features" in parameters:
             table["features"] = "S" if variates == 1 else "MS" if targets == 1 else "M"
             table["targets"] = targets if 1 < targets < variates else None
@@ -111,7 +112,7 @@ def recipe_of(model: str | type[ForecastNetwork], given: dict[str, Any]) -> Reci
             "trained network comes by Forecaster.from_pretrained."
         )
     parameters = inspect.signature(network.__init__).parameters
-    read_off = {"variates", "features", "targets", "future_covariates", "outputs"}
+    read_off = {"variates", "features", "targets", "future_covariates", "known_rows", "outputs"}
     inside = _is_recipe(arguments.get("network"))  # a network around another one has the lengths of that one
     lengths = {name: value for name, value in given.items() if inside and name in ("context", "horizon")}
     given = {name: value for name, value in given.items() if name not in lengths}

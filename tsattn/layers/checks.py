@@ -21,15 +21,19 @@ def forecast_size(network: ForecastNetwork, outputs: int) -> int:
     return network.horizon * outputs
 
 
-def check_future(network: ForecastNetwork, covariates: int | None) -> None:
-    """Refuse an argument `future_covariates` that is no number of rows.
+def check_future(network: ForecastNetwork, covariates: int | None, rows: int | None) -> None:
+    """Refuse arguments `future_covariates` and `known_rows` that are no numbers of rows.
 
     Raises:
-        ValueError: If it is negative.
+        ValueError: If one is negative, or there are fewer rows than covariates, or rows without `future_covariates`.
     """
+    name = type(network).__name__
     if covariates is not None and covariates < 0:
+        raise ValueError(f"{name}: future_covariates is {covariates}, expected None or a number of rows.")
+    if rows is not None and (covariates is None or rows < covariates):
         raise ValueError(
-            f"{type(network).__name__}: future_covariates is {covariates}, expected None or a number of rows."
+            f"{name}: known_rows is {rows} with future_covariates={covariates}, expected None, or at least as many "
+            "rows as covariates."
         )
 
 
@@ -76,6 +80,10 @@ def check_batch(
         raise ValueError(
             f"{name}: known is {found}, expected at least the {network.future_covariates} covariates of "
             f"future_covariates={network.future_covariates}, with their horizon."
+        )
+    if network.known_rows is not None and known is not None and known.shape[1] != network.known_rows:
+        raise ValueError(
+            f"{name}: known has {known.shape[1]} rows, expected the {network.known_rows} that the weights are for."
         )
     if observed is None:
         return

@@ -12,7 +12,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 EPSILON = 1e-5  # added to the variance: a constant series has a deviation of 0.00316
-FARTHEST = 10.0  # deviations from its mean that a known covariate is let go: one that was constant may jump to 316
 
 
 class Normalised(NamedTuple):
@@ -49,33 +48,6 @@ def normalise(
     variance = torch.where(observed, centred - middle, nothing).square().sum(-1, keepdim=True) / count
     scale = (variance + EPSILON).sqrt()
     return Normalised(centred / scale, mean, scale)
-
-
-def normalise_known(
-    known: Float[Tensor, "batch known total"], covariates: int, context: int
-) -> tuple[Float[Tensor, "batch known total"], Bool[Tensor, "batch known"]]:
-    """Centre and scale what is known ahead by its context, as `normalise` does the past; NaN is missing, and becomes 0.
-
-    What lies more than `FARTHEST` deviations away is brought back to there.
-
-    Args:
-        known: Covariates with a level and a spread of their own, then rows that are read as they are.
-        covariates: How many rows are of the first kind.
-        context: Steps over which mean and deviation are taken, the first ones.
-
-    Returns:
-        The rows, and False for each that says nothing: nothing is observed, in its context if it has a level.
-    """
-    seen = ~known.isnan()
-    filled = torch.where(seen, known, known.new_zeros(()))
-    if covariates == 0:
-        return filled, seen.any(-1)
-    own, theirs = filled[:, :covariates], seen[:, :covariates]
-    _, mean, scale = normalise(own[..., :context], theirs[..., :context])
-    level = theirs[..., :context].any(-1)
-    own = ((own - mean) / scale).clamp(-FARTHEST, FARTHEST)
-    own = torch.where(theirs & level[..., None], own, known.new_zeros(()))
-    return torch.cat([own, filled[:, covariates:]], 1), torch.cat([level, seen[:, covariates:].any(-1)], 1)
 
 
 def restore(

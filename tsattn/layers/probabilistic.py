@@ -28,7 +28,7 @@ FIRST_FREEDOM = 5.0  # degrees of freedom before training
 CHUNK = 1 << 24  # residuals that are sorted at a time
 PASSED_ON = (
     "variates", "targets", "reads_missing", "why_no_missing", "reads_covariates", "reads_known", "future_covariates",
-    "patching",
+    "known_rows", "patching",
 )  # fmt: skip
 
 

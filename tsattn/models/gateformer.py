@@ -254,7 +254,8 @@ class GatedForecaster(ForecastNetwork):
             ) from error
         self.variates, self.targets, self.outputs = network.variates, network.targets, outputs
         self.reads_missing, self.why_no_missing = network.reads_missing, network.why_no_missing
-        self.reads_known, self.future_covariates = network.reads_known, network.future_covariates
+        self.reads_known, self.known_rows = network.reads_known, network.known_rows
+        self.future_covariates = network.future_covariates
         self.patching = network.patching
         self.network = network
         self.temporal = nn.Linear(size, d_model)

@@ -17,7 +17,8 @@ from tsattn.layers.checks import check_batch, check_future, forecast_size
 from tsattn.layers.convert import Conversion, Foreign
 from tsattn.layers.dropout import Dropout
 from tsattn.layers.encoder import EncoderLayer
-from tsattn.layers.norm import Normalised, normalise, normalise_known, restore, unchanged
+from tsattn.layers.known import KnownEmbedding, normalise_known
+from tsattn.layers.norm import Normalised, normalise, restore, unchanged
 
 
 class ITransformer(ForecastNetwork):
@@ -40,6 +41,8 @@ class ITransformer(ForecastNetwork):
         normalize: Whether each series is normalised over its context (the authors' use_norm).
         future_covariates: None, or how many rows of `known` are covariates, first, whose context is normalised as that
             of a series (if `normalize`) and their horizon likewise; then all of `known` is read, NaN where missing.
+        known_rows: With `future_covariates`, how many rows `known` has: each has a learned vector, by which they are
+            told apart. None: they are a set, any number.
         outputs: Numbers forecast per step, for a wrapper in `tsattn.layers.probabilistic`.
 
     Raises:
@@ -64,11 +67,12 @@ class ITransformer(ForecastNetwork):
         activation: str = "gelu",
         normalize: bool = True,
         future_covariates: int | None = None,
+        known_rows: int | None = None,
         outputs: int = 1,
     ) -> None:
         super().__init__(context, horizon)
-        check_future(self, future_covariates)
-        self.future_covariates, self.outputs = future_covariates, outputs
+        check_future(self, future_covariates, known_rows)
+        self.future_covariates, self.known_rows, self.outputs = future_covariates, known_rows, outputs
         self.normalize = normalize
         self.reads_missing = normalize
         self.why_no_missing = "" if normalize else "normalize=False leaves no mean to stand in for a missing value"
@@ -78,7 +82,7 @@ class ITransformer(ForecastNetwork):
         self.norm = nn.LayerNorm(d_model)
         self.projection = nn.Linear(d_model, forecast_size(self, outputs))
         if future_covariates is not None:
-            self.known_embedding = nn.Linear(context + horizon, d_model)
+            self.known_embedding = KnownEmbedding(context + horizon, d_model, known_rows)
 
     @property
     def feature_size(self) -> int:

@@ -14,6 +14,7 @@ from tsattn.contracts import ForecastNetwork
 from tsattn.layers.checks import check_batch, forecast_size
 from tsattn.layers.dropout import Dropout
 from tsattn.layers.encoder import FeedForward
+from tsattn.layers.known import KnownEmbedding
 from tsattn.layers.mvpa import MVPAttention
 from tsattn.layers.norm import Normalised, normalise, restore
 from tsattn.layers.patch import FlattenHead, patch_count, patches, patches_observed
@@ -43,6 +44,8 @@ class MVPAForecaster(ForecastNetwork):
             weighed by its place alone.
         channel_rows: Channel distances that are told apart: 0, 1, ..., and "channel_rows - 1 or more".
         dropout: Probability, of tokens and residual branches.
+        known_rows: How many rows `known` has: each has a learned vector, by which they are told apart. None: they are a
+            set, any number.
         outputs: Numbers forecast per step, for a wrapper in `tsattn.layers.probabilistic`.
 
     Raises:
@@ -67,10 +70,11 @@ class MVPAForecaster(ForecastNetwork):
         window: int | None = None,
         channel_rows: int = 2,
         dropout: float = 0.1,
+        known_rows: int | None = None,
         outputs: int = 1,
     ) -> None:
         super().__init__(context, horizon)
-        self.outputs = outputs
+        self.known_rows, self.outputs = known_rows, outputs
         if channel_rows < 1:
             raise ValueError(f"MVPAForecaster: channel_rows is {channel_rows}, expected at least 1.")
         if layers < 1:
@@ -82,7 +86,7 @@ class MVPAForecaster(ForecastNetwork):
         self.count = patch_count(context, patch, stride, self.pad)
         self.patching = (patch, stride, self.count)
         self.embedding = nn.Linear(patch, d_model)
-        self.known_embedding = nn.Linear(patch, d_model)
+        self.known_embedding = KnownEmbedding(patch, d_model, known_rows)
         self.time_table = nn.Parameter(torch.randn(2, self.count, d_model) * 0.02)  # to earlier and to later patches
         self.channel_table = nn.Parameter(torch.randn(channel_rows, d_model) * 0.02)
         self.dropout = Dropout(dropout)

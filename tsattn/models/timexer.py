@@ -18,7 +18,8 @@ from tsattn.layers.checks import check_batch, check_future, forecast_size
 from tsattn.layers.convert import Conversion, Foreign
 from tsattn.layers.dropout import Dropout
 from tsattn.layers.encoder import FeedForward
-from tsattn.layers.norm import Normalised, normalise, normalise_known, restore, unchanged
+from tsattn.layers.known import KnownEmbedding, normalise_known
+from tsattn.layers.norm import Normalised, normalise, restore, unchanged
 from tsattn.layers.patch import FlattenHead, PatchEmbedding, sinusoids
 
 
@@ -50,6 +51,8 @@ class TimeXer(ForecastNetwork):
         targets: For "M": so many of the first series are targets, all are exogenous; None for all.
         future_covariates: None, or how many rows of `known` are covariates, first, whose context is normalised as that
             of a series (if `normalize`) and their horizon likewise; then all of `known` is read, NaN where missing.
+        known_rows: With `future_covariates`, how many rows `known` has: each has a learned vector, by which they are
+            told apart. None: they are a set, any number.
         outputs: Numbers forecast per step, for a wrapper in `tsattn.layers.probabilistic`.
 
     Attributes:
@@ -82,10 +85,11 @@ class TimeXer(ForecastNetwork):
         normalize: bool = True,
         targets: int | None = None,
         future_covariates: int | None = None,
+        known_rows: int | None = None,
         outputs: int = 1,
     ) -> None:
         super().__init__(context, horizon)
-        check_future(self, future_covariates)
+        check_future(self, future_covariates, known_rows)
         if features not in ("M", "MS", "S"):
             raise ValueError(f'TimeXer: features is "{features}", expected "M", "MS" or "S".')
         if variates < 1 or (features == "S" and variates != 1):
@@ -100,7 +104,7 @@ class TimeXer(ForecastNetwork):
         self.variates = None if features == "MS" else variates
         self.targets = 1 if features != "M" else None if targets == variates else targets
         self.reads_covariates = features != "S"
-        self.future_covariates, self.outputs = future_covariates, outputs
+        self.future_covariates, self.known_rows, self.outputs = future_covariates, known_rows, outputs
         self.reads_missing = normalize
         self.why_no_missing = "" if normalize else "normalize=False leaves no mean to stand in for a missing value"
         self.patch_embedding = PatchEmbedding(context, patch, patch, 0, d_model)
@@ -111,7 +115,7 @@ class TimeXer(ForecastNetwork):
         self.norm = nn.LayerNorm(d_model)
         self.head = FlattenHead(self.patch_embedding.count + 1, d_model, forecast_size(self, outputs), dropout)
         if future_covariates is not None:
-            self.known_embedding = nn.Linear(context + horizon, d_model)
+            self.known_embedding = KnownEmbedding(context + horizon, d_model, known_rows)
         self.patching = (patch, patch, self.patch_embedding.count)
 
     @property

@@ -101,7 +101,8 @@ class TrainCLI(LightningCLI):
         # (Of a wrapped network they are given by hand: jsonargparse links no deeper argument that may be absent.)
         parser.link_arguments("data", f"{network}.variates", compute_fn=_count_series, apply_on="instantiate")
         parser.link_arguments("data", f"{network}.features", compute_fn=_features, apply_on="instantiate")
-        parser.link_arguments("data", f"{network}.future_covariates", compute_fn=_count_known, apply_on="instantiate")
+        parser.link_arguments("data", f"{network}.future_covariates", compute_fn=_count_ahead, apply_on="instantiate")
+        parser.link_arguments("data", f"{network}.known_rows", compute_fn=_count_rows, apply_on="instantiate")
 
     def before_instantiate_classes(self) -> None:
         """Decide the run folder, and refuse to write over another run."""
@@ -206,8 +207,12 @@ def _features(data: L.LightningDataModule) -> str:
     return data.features if isinstance(data, TableData) else "M"
 
 
-def _count_known(data: L.LightningDataModule) -> int | None:
+def _count_ahead(data: L.LightningDataModule) -> int | None:
     return (data.spec.future_covariates or None) if isinstance(data, TableData) else None
+
+
+def _count_rows(data: L.LightningDataModule) -> int | None:
+    return len(data.spec.known_rows) if isinstance(data, TableData) and data.spec.future_covariates else None
 
 
 def of_checkpoint(args: list[str], command: str) -> list[str]:

@@ -10,7 +10,7 @@ import torch
 from tsattn import files
 from tsattn.contracts import ForecastNetwork, TableSpec
 from tsattn.data.modules import TableData
-from tsattn.metrics import ForecastErrors
+from tsattn.metrics import ForecastErrors, mean_scaled_error
 from tsattn.tasks.forecast import ForecastTask
 from tsattn.train.cli import TrainCLI
 from tsattn.train.folder import provenance
@@ -47,7 +47,7 @@ def score(task: ForecastTask, data: TableData, split: Literal["val", "test"]) ->
         **_numbers(errors.compute()),
         "original_units": _numbers(errors.in_units(scale)),
         **({"quantiles": _numbers(task.quantile_errors.compute())} if task.quantile_errors is not None else {}),
-        "mase": _finite(data.scaled_error(errors.per_target(scale)["mae_units"].tolist())),
+        "mase": _finite(mean_scaled_error(per_target["mae_units"], data.train_targets, data.spec.season)),
         "naive": {
             name: {**_numbers(e.compute()), "original_units": _numbers(e.in_units(scale))} for name, e in naive.items()
         },
