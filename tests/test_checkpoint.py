@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -32,6 +33,27 @@ def test_an_exported_folder_gives_back_network_and_table(network: ITransformer, 
     assert loaded.about == {"seed": 3}
     with pytest.raises(FileExistsError, match="--overwrite"):
         checkpoint.export(tmp_path / "out", network, SPEC)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"mean": [1.0]}, r"mean is \[1.0\], expected a finite number of each variate"),
+        ({"mean": ["a", "b"]}, ""),  # as Python says it
+        ({"scale": [1.0, 0.0]}, r"scale is \[1.0, 0.0\], expected numbers above 0"),
+        ({"targets": 3}, "3 of 2 variates are targets"),
+        ({"variates": ["a", "a"]}, "named twice in a, a"),
+        ({"more": 1}, "unexpected keyword argument 'more'"),
+    ],
+)
+def test_a_damaged_table_is_refused(network: ITransformer, tmp_path: Path, changes: dict[str, Any], said: str):
+    checkpoint.export(tmp_path / "folder", network, SPEC, {})
+    path = tmp_path / "folder/config.json"
+    config = json.loads(path.read_text())
+    config["spec"] |= changes
+    path.write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=f"is damaged: what it says of the data cannot be read .*{said}"):
+        checkpoint.load(tmp_path / "folder")
 
 
 def test_a_missing_path_is_an_error_and_no_random_start(tmp_path: Path):

@@ -1,13 +1,11 @@
 """Every notebook runs from top to bottom, imports only public names, and holds no stored output."""
 
 import ast
-import contextlib
 import json
 from pathlib import Path
 
 import pytest
-from matplotlib import pyplot
-from support import ROOT
+from support import ROOT, forked
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -21,16 +19,17 @@ def code_of(path: Path) -> list[str]:
     return ["".join(cell["source"]) for cell in cells_of(path) if cell["cell_type"] == "code"]
 
 
+def run_cells(path: Path) -> None:
+    namespace: dict = {"__name__": "__main__"}
+    for cell in code_of(path):
+        exec(compile(cell, str(path), "exec"), namespace)
+
+
 @each_notebook
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::UserWarning:lightning")  # advice that a notebook's reader sees as well
-def test_a_notebook_runs(path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("MPLBACKEND", "Agg")
-    namespace: dict = {"__name__": path.stem}
-    with contextlib.chdir(path.parent):
-        for cell in code_of(path):
-            exec(compile(cell, str(path), "exec"), namespace)
-    pyplot.close("all")
+def test_a_notebook_runs(path: Path):
+    done = forked(run_cells, path, cwd=path.parent)
+    assert done.returncode == 0, done.stderr
 
 
 @each_notebook

@@ -94,7 +94,7 @@ def load(path: str | Path, kind: type[N] = Network) -> Loaded[N]:  # type: ignor
     spec = entry.get("spec")
     try:
         known = network.spec_type.from_dict(spec) if spec else None
-    except (TypeError, AttributeError, KeyError) as problem:
+    except (TypeError, ValueError, AttributeError, KeyError) as problem:
         raise ValueError(f"{path} is damaged: what it says of the data cannot be read ({problem}).") from problem
     return Loaded(network.eval(), known, entry.get("about", {}))
 

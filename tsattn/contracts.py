@@ -5,6 +5,7 @@ Nothing here reads files or trains. Axis order is `(batch, variate, time)` every
 
 import functools
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -340,6 +341,10 @@ class TableSpec:
         units: Of each variate ("" if it has none); empty if no variate has one.
         columns: Names of the table's columns of items and of times.
         zone: Time zone of the clock, "" if it has none; None if that is not known.
+        gaps: Whether absent rows are missing ones (`freq` of a forecaster's `fit`), in training and ever after.
+
+    Raises:
+        ValueError: If the parts do not fit together.
     """
 
     variates: tuple[str, ...]
@@ -354,6 +359,18 @@ class TableSpec:
     units: tuple[str, ...] = ()
     columns: tuple[str, str] = ("item_id", "timestamp")
     zone: str | None = None
+    gaps: bool = False
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.targets <= len(self.variates):
+            raise ValueError(f"{self.targets} of {len(self.variates)} variates are targets, expected at least one.")
+        if len(set(self.columns_read)) < len(self.columns_read):
+            raise ValueError(f"A column is named twice in {', '.join(self.columns_read)}, expected each once.")
+        for name, values in (("mean", self.mean), ("scale", self.scale)):
+            if len(values) != len(self.variates) or not all(math.isfinite(value) for value in values):
+                raise ValueError(f"{name} is {list(values)}, expected a finite number of each variate.")
+        if min(self.scale) <= 0:
+            raise ValueError(f"scale is {list(self.scale)}, expected numbers above 0.")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists, numbers and strings; `TableSpec.from_dict` reads them back."""

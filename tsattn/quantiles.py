@@ -21,7 +21,10 @@ def check_levels(levels: Sequence[float], *, middle: bool = True) -> tuple[float
     Raises:
         ValueError: If there are none, one is not inside (0, 1), they do not ascend, or they have no `middle`.
     """
-    levels = tuple(float(level) for level in levels)
+    try:
+        levels = tuple(float(level) for level in levels)
+    except (TypeError, ValueError):
+        raise ValueError(f"levels is {levels!r}, expected several numbers, such as [0.1, 0.5, 0.9].") from None
     if not levels:
         raise ValueError("levels is empty, expected at least one, such as [0.1, 0.5, 0.9].")
     for level in levels:

@@ -2,8 +2,10 @@
 
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import jaxtyping
 import numpy as np
 import pandas as pd
 import pytest
@@ -54,6 +56,9 @@ def test_with_freq_absent_rows_are_missing_ones(panel, of_items):
     pd.testing.assert_frame_equal(of_items.predict_df(holes, freq="h"), of_items.predict_df(blank))
     learned, expected = fitted(holes, freq="h"), fitted(blank)
     pd.testing.assert_frame_equal(learned.predict_df(blank), expected.predict_df(blank))
+    pd.testing.assert_frame_equal(learned.predict_df(holes), expected.predict_df(blank))  # as in its training
+    tuned = learned.finetune(holes, max_epochs=1)
+    pd.testing.assert_frame_equal(tuned.predict_df(holes), expected.finetune(blank, max_epochs=1).predict_df(blank))
 
 
 def test_times_off_the_grid_of_freq_are_refused(frame):
@@ -389,7 +394,7 @@ def test_quantiles_that_the_forecaster_does_not_have_are_refused(point, quantile
         ({"max_epochs": 0}, "max_epochs is 0, expected at least 1"),
         ({"batch_size": 0}, "batch_size is 0, expected at least 1"),
         ({"patience": -1}, "patience is -1, expected at least 0"),
-        ({"learning_rate": 0.0}, "learning_rate is 0, expected a number above 0"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0, expected a number above 0"),
         ({"val_size": -1}, "size of a part is -1, expected a number of rows, or a share below 1"),
         ({"val_size": 1.5}, "size of a part is 1.5, expected a number of rows, or a share below 1"),
         ({"distribution": "student-t"}, 'distribution is "student-t", but no `quantile_levels` were asked for'),
@@ -401,16 +406,62 @@ def test_arguments_of_fit_that_mean_nothing_are_refused(frame, options, said: st
         fitted(frame, **options)
 
 
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Call the package as its users do, without the check of types that the tests add."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"max_epochs": "ten"}, "max_epochs is 'ten', expected a whole number of at least 1"),
+        ({"batch_size": 1.5}, "batch_size is 1.5, expected a whole number of at least 1"),
+        ({"learning_rate": "high"}, "learning_rate is 'high', expected a number above 0"),
+        ({"val_size": "some"}, "size of a part is 'some', expected a number of rows, or a share below 1"),
+        ({"quantile_levels": 0.5}, r"levels is 0.5, expected several numbers, such as \[0.1, 0.5, 0.9\]"),
+        ({"target": 3}, "target is 3, expected the name of a column, or several"),
+    ],
+)
+def test_arguments_of_fit_of_another_type_are_refused(frame, options, said: str):
+    with pytest.raises(ValueError, match=said):
+        fitted(frame, **options)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_numbers_that_count_something_are_whole(panel, of_items):
+    with pytest.raises(ValueError, match=r"windows is 1\.5, expected a whole number of at least 1"):
+        of_items.backtest(panel, windows=1.5)
+    with pytest.raises(ValueError, match=r"context is 24\.5, expected a whole number of at least 1"):
+        small(context=24.5)
+
+
 def test_more_windows_than_there_are_are_refused(panel, of_items):
     with pytest.raises(
         ValueError,
         match=r"Item 'x' has 200 rows, enough for 29 windows of 24 \+ 6 steps, 6 apart, expected 100; ask for fewer",
     ):
         of_items.backtest(panel, windows=100)
-    with pytest.raises(ValueError, match="horizon is 6, step 0 and windows 2, expected at least 1 of each"):
+    with pytest.raises(ValueError, match="step is 0, expected at least 1"):
         of_items.backtest(panel, windows=2, step=0)
-    with pytest.raises(ValueError, match="horizon is 0, expected at least 1 step"):
+    with pytest.raises(ValueError, match="horizon is 0, expected at least 1"):
         of_items.predict_df(panel, horizon=0)
+
+
+def test_a_step_at_which_most_rows_are_absent_is_told(frame, caplog):
+    daily = frame.assign(timestamp=pd.date_range("2024-01-01", periods=len(frame), freq="D"))
+    fitted(daily, freq="h")
+    assert f"has {len(frame)} rows and lacks {23 * (len(frame) - 1)} at the step 'h': is that its step?" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["item", "quantile"])
+def test_a_variable_that_is_called_like_an_axis_of_the_answer_is_refused(frame, name: str):
+    dataset = frame.set_index("timestamp").rename_axis("time").to_xarray().rename(a=name)
+    with pytest.raises(ValueError, match=f"has the variable '{name}', expected another name"):
+        fitted(dataset)
 
 
 def test_unknown_models_and_arguments_are_refused():

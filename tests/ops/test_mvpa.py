@@ -179,7 +179,7 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
 }
 SIZES = (1, 2, 7, 17)
 HEADS = ((4, 2), (3, 3), (4, 1), (1, 1))
-DRAWS = 6
+DRAWS = 4
 
 
 def drawn(time: int, channels: int, heads: tuple[int, int]) -> list[Spec]:
@@ -517,8 +517,9 @@ def test_any_subset_of_the_inputs_may_want_gradients(wanted: tuple[str, ...]):
 
 
 # ------------------------------------------------------------------------------------------------ autograd
-@pytest.mark.parametrize("cut_to", ["one block", "several steps", "some channels"])
-@pytest.mark.parametrize("direction", ["causal", "unsigned"])
+@pytest.mark.parametrize(
+    ("direction", "cut_to"), [("unsigned", "one block"), ("causal", "several steps"), ("unsigned", "some channels")]
+)
 def test_gradients_are_those_of_finite_differences(direction: str, cut_to: str, monkeypatch: pytest.MonkeyPatch):
     spec = Spec(4, 2, 2, 1, 2, 1, direction, window=1, channel_mask=True, time_mask="hole", cut=cut_to)
     cut(monkeypatch, spec)
@@ -581,16 +582,19 @@ def operator_arguments(spec: Spec, dtype: torch.dtype) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize(
-    "spec",
-    [Spec(4, 3), Spec(4, 3, content=False, channel_mask=True), Spec(4, 3, direction="signed", time_mask="right")],
+    ("spec", "dtype"),
+    [
+        (Spec(4, 3), torch.float32),
+        (Spec(4, 3, content=False, channel_mask=True), torch.float32),
+        (Spec(4, 3, direction="signed", time_mask="right"), torch.bfloat16),
+    ],
     ids=["plain", "no content", "signed and masked"],
 )
-def test_the_operator_passes_all_checks_of_torch_library(spec: Spec):
+def test_the_operator_passes_all_checks_of_torch_library(spec: Spec, dtype: torch.dtype):
     """Its schema, autograd registration, fake tensors, and tracing with static and dynamic shapes."""
-    for dtype in (torch.float32, torch.bfloat16):
-        checks = torch.library.opcheck(torch.ops.tsattn.mvpa_forward, operator_arguments(spec, dtype))
-        assert set(checks.values()) == {"SUCCESS"}
-        assert len(checks) == 4
+    checks = torch.library.opcheck(torch.ops.tsattn.mvpa_forward, operator_arguments(spec, dtype))
+    assert set(checks.values()) == {"SUCCESS"}
+    assert len(checks) == 4
 
 
 # ------------------------------------------------------------------------------------------------ compile, autocast
@@ -605,7 +609,7 @@ def unchecked() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize(("backend", "dynamic"), [("reference", False), ("auto", False), ("auto", True)])
+@pytest.mark.parametrize(("backend", "dynamic"), [("reference", False), ("auto", True)])
 def test_compiled_forward_and_backward_equal_eager_ones(backend: str, dynamic: bool):
     """Without a graph break, and with dynamic shapes one graph serves every batch size, length and channel count."""
     counter = CompileCounterWithBackend("aot_eager")
@@ -816,13 +820,13 @@ class Ledger(TorchDispatchMode):
 
 
 def test_memory_grows_with_the_tokens_and_not_with_their_square(monkeypatch: pytest.MonkeyPatch):
-    """At 1024, 2048 and 4096 tokens of 16 channels, on top of what goes in: no temporary tensor is above the budget (or
+    """At 512, 1024 and 2048 tokens of 16 channels, on top of what goes in: no temporary tensor is above the budget (or
     that of the inputs, whichever is larger), and the peak per token does not grow."""
-    budget = 1 << 20
+    budget = 1 << 18
     monkeypatch.setattr(factorised, "CPU_SCRATCH", budget)
     monkeypatch.setattr(factorised, "ROWS", 64)
     peaks: dict[str, list[float]] = {"forward": [], "backward": []}
-    for time in (64, 128, 256):
+    for time in (32, 64, 128):
         spec = Spec(time, 16, 2, 1, 8, batch=1, window=4)
         *arguments, window, causal, full_last, scale, _ = operator_arguments(spec, torch.float32)
         inputs = Inputs(*(None if x is None else x.detach() for x in arguments))

@@ -410,10 +410,12 @@ def unchecked() -> Iterator[None]:
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("masked", [False, True])
 def test_compiled_forward_and_backward_equal_eager_ones(masked: bool):
-    """Without a graph break; after a second shape one graph serves every batch size, length and channel count."""
+    """Without a graph break; after a second shape one graph serves every batch size, length and channel count (which
+    takes long to compile, so only with masks)."""
     counter = CompileCounterWithBackend("aot_eager")
     compiled = torch.compile(mvpa_last, fullgraph=True, backend=counter)
-    for time, channels, batch in ((12, 3, 5), (13, 9, 6), (15, 10, 7)):
+    shapes = [(12, 3, 5), (13, 9, 6), (15, 10, 7)]
+    for time, channels, batch in shapes if masked else shapes[:1]:
         spec = Spec(time, channels, batch=batch, full_last=masked)
         if masked:
             spec = spec._replace(channel_mask=True, time_mask="ragged", key_mask="all")
@@ -426,7 +428,7 @@ def test_compiled_forward_and_backward_equal_eager_ones(masked: bool):
             grads = torch.autograd.grad(out.square().sum() + weights.square().sum(), list(inputs.values()))
             found.append({"output": out.detach(), **dict(zip(inputs, grads, strict=True))})
         same(*found, rounding=1e-6)
-    assert counter.frame_count == 2
+    assert counter.frame_count == (2 if masked else 1)
 
 
 @pytest.mark.usefixtures("unchecked")

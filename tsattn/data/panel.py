@@ -244,7 +244,12 @@ def read_panel(
         return Panel(items, begins, pd.Index(position), columns, "")
     _refuse_repeated(times, begins, items, what)
     if freq is not None:
+        given = len(times)
         times, begins, columns = _regular(times, begins, columns, items, freq, what)
+        if len(times) > 2 * given:
+            log.warning(
+                "%s has %d rows and lacks %d at the step %r: is that its step?", what, given, len(times) - given, freq
+            )
     found = _step(times, begins, items, what, frequency) or frequency or ""
     if not found and frequency is None:
         raise ValueError(f"{what} has one row per item, expected at least two in one of them to know the step.")

@@ -26,7 +26,7 @@ from tsattn.forecasting.learning import Loss, Mode, Roles, Training
 from tsattn.forecasting.predictor import Predictor
 from tsattn.forecasting.recipes import Recipe, recipe_of
 from tsattn.layers.probabilistic import CalibratedForecaster, Distribution
-from tsattn.quantiles import at_levels
+from tsattn.quantiles import at_levels, check_levels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -210,7 +210,8 @@ class Forecaster(
             val_size: Last rows of each item, or their share of it, by which the best epoch is chosen; 0: none.
             item_id: Column of items; None: "item_id" if there is one, else all rows are of one item.
             timestamp: Column of times; None: found; "none": rows are equally spaced and have no times.
-            freq: Step to put the rows on ("h"): absent rows are missing ones; None: absent rows are an error.
+            freq: Step to put the rows on ("h"): absent rows are missing ones, then and in every table that it is given
+                later; None: absent rows are an error.
             marks: Calendar features, as in `tsattn fit`; a network that reads none gets none.
             loss: Minimised, on standardised values, where no quantiles are.
             max_epochs: None: the model's shipped configuration's.
@@ -227,7 +228,7 @@ class Forecaster(
         """
         frame, origin = frames.to_pandas(data)
         roles = Roles.of(frame, target, past_covariates, known_covariates, static_covariates, item_id, timestamp)
-        levels = None if quantile_levels is None else tuple(quantile_levels)
+        levels = None if quantile_levels is None else check_levels(quantile_levels)
         training = Training(
             val_size, loss, max_epochs, learning_rate, batch_size, patience, seed, verbose, trainer_kwargs
         )
@@ -336,7 +337,7 @@ class Forecaster(
         """
         panel, _ = self._predictor.read(data, item_id, timestamp, freq)
         size = self.about.get("fit", {}).get("val_size", 0.1) if size is None else size
-        levels = None if quantile_levels is None else tuple(quantile_levels)
+        levels = None if quantile_levels is None else check_levels(quantile_levels, middle=False)
         made, about = calibration.calibrate(self._predictor, panel, levels, size, local)
         return self._with(made, self._predictor.spec, {**self.about, "calibration": about})
 
@@ -430,7 +431,7 @@ class Forecaster(
             quantile_levels: None: those that are forecast; others are interpolated between them.
             item_id: Column of items; None: as in the training.
             timestamp: Column of times; None: as in the training, or found.
-            freq: As in `fit`.
+            freq: As in `fit`; None: as it was there.
 
         Returns:
             One row per item, target and step, in the order of the items' first rows: the columns of items and times

@@ -73,6 +73,10 @@ def _from_dataset(table: xr.Dataset, what: str) -> tuple[pd.DataFrame, Origin]:
     grid = set(arrays) == {"values"} and "variate" in table["values"].dims
     axes = [{"time"}, {"item", "time"}, *([{"variate", "time"}, {"item", "variate", "time"}] if grid else [])]
     for name, array in arrays.items():
+        if name in ("item", "item_id", "timestamp", "quantile"):
+            raise ValueError(
+                f"{what} has the variable {name!r}, expected another name: the answer calls an axis or column so."
+            )
         if set(array.dims) not in axes and not (set(array.dims) == {"item"} and not grid):
             raise ValueError(
                 f"{name!r} of {what} has the axes {tuple(array.dims)}, expected time, or item and time; rename them, "

@@ -6,7 +6,8 @@ Ours. Statistics come from the training rows alone; the windows of validation pr
 import dataclasses
 import logging
 import math
-from collections.abc import Sequence
+import numbers
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -21,10 +22,9 @@ from tsattn.data import calendar, tables
 from tsattn.data import panel as panels
 from tsattn.data.calendar import Marks
 from tsattn.data.panel import Panel
-from tsattn.forecasting.recipes import Recipe
+from tsattn.forecasting.recipes import Recipe, whole
 from tsattn.layers.lora import add_adapters, merge_adapters
 from tsattn.layers.probabilistic import Distribution, with_levels
-from tsattn.quantiles import check_levels
 
 log = logging.getLogger(__name__)
 
@@ -63,12 +63,13 @@ class Roles:
             ValueError: If a column is absent or has two roles, or nothing is left to forecast.
         """
         frame = tables.with_plain_names(frame, "The table")
-        declared: dict[str, list[str]] = {
-            "target": [] if target is None else _names(target),
-            "past_covariates": _names(past),
-            "known_covariates": _names(known),
-            "static_covariates": _names(static),
+        given = {
+            "target": target,
+            "past_covariates": past,
+            "known_covariates": known,
+            "static_covariates": static,
         }
+        declared = {role: _names(role, names) for role, names in given.items()}
         owner: dict[str, str] = {}
         for role, names in declared.items():
             for name in names:
@@ -130,8 +131,12 @@ class Roles:
         return [name for name, _, text in self.covariates if text]
 
 
-def _names(given: str | Sequence[str]) -> list[str]:
-    return [given] if isinstance(given, str) else list(given)
+def _names(role: str, given: str | Sequence[str] | None) -> list[str]:
+    if given is None or isinstance(given, str):
+        return [] if given is None else [given]
+    if not isinstance(given, Iterable) or not all(isinstance(name, str) for name in given):
+        raise ValueError(f"{role} is {given!r}, expected the name of a column, or several.")
+    return list(given)
 
 
 def rows_of(size: int | float, lengths: Int[np.ndarray, " item"]) -> Int[np.ndarray, " item"]:
@@ -140,8 +145,8 @@ def rows_of(size: int | float, lengths: Int[np.ndarray, " item"]) -> Int[np.ndar
     Raises:
         ValueError: If it is negative, or not a whole number above 1.
     """
-    if size < 0 or (size >= 1 and size != int(size)):
-        raise ValueError(f"The size of a part is {size}, expected a number of rows, or a share below 1.")
+    if not isinstance(size, numbers.Real) or size < 0 or (size >= 1 and size != int(size)):
+        raise ValueError(f"The size of a part is {size!r}, expected a number of rows, or a share below 1.")
     if size < 1:
         return np.round(size * lengths).astype(np.int64)
     return np.minimum(int(size), lengths)
@@ -205,12 +210,11 @@ class Training:
         if self.loss not in get_args(Loss):
             raise ValueError(f'loss is "{self.loss}", expected one of {", ".join(get_args(Loss))}.')
         for name, least in (("max_epochs", 1), ("batch_size", 1), ("patience", 0)):
-            number = getattr(self, name)
-            if number is not None and number < least:
-                raise ValueError(f"{name} is {number}, expected at least {least}.")
+            if getattr(self, name) is not None:
+                whole(name, getattr(self, name), least)
         rate = self.learning_rate
-        if rate is not None and not 0 < rate < math.inf:
-            raise ValueError(f"learning_rate is {rate:g}, expected a number above 0.")
+        if rate is not None and not (isinstance(rate, numbers.Real) and 0 < rate < math.inf):
+            raise ValueError(f"learning_rate is {rate!r}, expected a number above 0.")
 
     def settled(self, recipe: Recipe) -> dict[str, Any]:
         """Return the arguments of `tasks.fit.fit`, a recipe's where none was given."""
@@ -275,9 +279,7 @@ def train(
     """
     from tsattn.tasks.fit import fit
 
-    if levels is not None:
-        check_levels(levels)
-    elif distribution != "quantile":
+    if levels is None and distribution != "quantile":
         raise ValueError(
             f'distribution is "{distribution}", but no `quantile_levels` were asked for, expected some, such as '
             "(0.1, 0.5, 0.9)."
@@ -286,6 +288,8 @@ def train(
         raise ValueError(f'mode is "{mode}", expected one of {", ".join(get_args(Mode))}.')
     context, horizon = recipe.lengths
     frequency = None if before is None else before.frequency
+    if freq is None and before is not None and before.gaps:
+        freq = frequency
     panel = panels.read_panel(
         frame, roles.numbers, roles.texts, item=item, timestamp=timestamp, freq=freq, frequency=frequency,
         what="The table",
@@ -295,7 +299,7 @@ def train(
     if before is not None:
         panels.check_zone(panel, before)
     validation = rows_of(training.val_size, panel.lengths)
-    spec = _specify(panel, roles, validation, marks, names, units, before)
+    spec = _specify(panel, roles, validation, marks, names, units, freq is not None, before)
     with torch.random.fork_rng():
         torch.manual_seed(training.seed)
         network = recipe.build(spec) if start is None else start
@@ -348,6 +352,7 @@ def _specify(
     marks: Marks,
     names: tuple[str, str],
     units: dict[str, str],
+    gaps: bool,
     before: TableSpec | None,
 ) -> TableSpec:
     """Take statistics and categories from the training rows."""
@@ -379,6 +384,7 @@ def _specify(
         units=has_units if any(has_units) else before.units if before is not None else (),
         columns=names,
         zone=panel.zone,
+        gaps=gaps,
     )
 
 

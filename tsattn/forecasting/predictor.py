@@ -22,6 +22,7 @@ from tsattn.data.panel import Panel
 from tsattn.data.windows import Windows
 from tsattn.forecasting import frames
 from tsattn.forecasting.frames import Forecast, Origin
+from tsattn.forecasting.recipes import whole
 from tsattn.quantiles import at_levels, check_levels
 
 log = logging.getLogger(__name__)
@@ -62,9 +63,7 @@ class Predictor:
     ) -> tuple[Forecast, Origin]:
         """See `Forecaster.predict_df`."""
         spec = self.spec
-        steps = self.horizon if horizon is None else horizon
-        if steps < 1:
-            raise ValueError(f"horizon is {steps}, expected at least 1 step.")
+        steps = self.horizon if horizon is None else whole("horizon", horizon)
         levels = self._levels(quantile_levels)
         panel, origin = self.read(data, item_id, timestamp, freq)
         panel = self._context(panel)
@@ -132,17 +131,16 @@ class Predictor:
     ) -> tuple[Forecast, Origin]:
         """See `Forecaster.backtest`."""
         spec = self.spec
-        steps = self.horizon if horizon is None else horizon
-        stride = steps if step is None else step
-        if min(steps, stride, 1 if windows is None else windows) < 1:
-            raise ValueError(f"horizon is {steps}, step {stride} and windows {windows}, expected at least 1 of each.")
+        steps = self.horizon if horizon is None else whole("horizon", horizon)
+        stride = steps if step is None else whole("step", step)
+        windows = None if windows is None else whole("windows", windows)
         levels = self._levels(quantile_levels)
         panel, origin = self.read(data, item_id, timestamp, freq)
         item, starts = self._cutoffs(panel, windows, stride, steps)
         blocks = -(-steps // self.horizon) * self.horizon
-        whole = panel if blocks == steps else panel.extended(blocks - steps, {})  # only to cut whole blocks from
-        moved = starts + (whole.begins[:-1] - panel.begins[:-1])[item]
-        buffer = panels.make_windows(whole, spec, self.context, blocks)
+        longer = panel if blocks == steps else panel.extended(blocks - steps, {})  # only to cut whole blocks from
+        moved = starts + (longer.begins[:-1] - panel.begins[:-1])[item]
+        buffer = panels.make_windows(longer, spec, self.context, blocks)
         values, quantiles = self._run(buffer, torch.from_numpy(moved), steps, levels)
         first = starts + self.context
         rows = (first[:, None] + np.arange(steps)).reshape(-1)
@@ -180,6 +178,7 @@ class Predictor:
         origin = origin if key is None else dataclasses.replace(origin, names=frame[key].dtype)
         numbers = [*spec.variates, *(c.name for c in spec.covariates if c.categories is None)]
         texts = [c.name for c in spec.covariates if c.categories is not None]
+        freq = spec.frequency if freq is None and spec.gaps else freq
         panel = panels.read_panel(
             frame, numbers, texts, item=item, timestamp=clock, freq=freq, frequency=spec.frequency, what="The table"
         )
@@ -246,10 +245,10 @@ class Predictor:
         blocks = -(-steps // self.horizon) * self.horizon
         if blocks > steps:  # what nobody asked for and nobody knows
             ahead = {name: _lengthen(values, steps, blocks) for name, values in ahead.items()}
-        whole = panel.padded(self.context).extended(blocks, ahead)
-        windows = panels.make_windows(whole, spec, self.context, blocks)
-        first = whole.begins[1:] - blocks
-        times = whole.times.take((first[:, None] + np.arange(steps)).reshape(-1))
+        longer = panel.padded(self.context).extended(blocks, ahead)
+        windows = panels.make_windows(longer, spec, self.context, blocks)
+        first = longer.begins[1:] - blocks
+        times = longer.times.take((first[:, None] + np.arange(steps)).reshape(-1))
         return windows, torch.from_numpy(first - self.context), times
 
     def last_windows(
@@ -299,8 +298,7 @@ class Predictor:
         freq: str | None = None,
     ) -> Iterator[Batch]:
         """Return each item's last windows in batches, `step` rows apart, with what came; None: at most 50."""
-        if step < 1 or (windows is not None and windows < 1):
-            raise ValueError(f"step is {step} and windows {windows}, expected at least 1 of each.")
+        step, windows = whole("step", step), None if windows is None else whole("windows", windows)
         panel, _ = self.read(data, item_id, timestamp, freq)
         if windows is None:
             room = (panel.lengths - self.context - self.horizon) // step + 1

@@ -9,6 +9,7 @@ import importlib
 import inspect
 import logging
 import math
+import operator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,21 @@ from tsattn.layers.probabilistic import ProbabilisticForecaster
 log = logging.getLogger(__name__)
 
 TRAINING: dict[str, Any] = {"lr": 1e-4, "schedule": "type1", "batch_size": 32, "max_epochs": 10, "patience": 3}
+
+
+def whole(name: str, value: Any, least: int = 1) -> int:
+    """Return an argument that counts something.
+
+    Raises:
+        ValueError: If it is no whole number, or below `least`.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} is {value!r}, expected a whole number of at least {least}.") from None
+    if number < least:
+        raise ValueError(f"{name} is {number}, expected at least {least}.")
+    return number
 
 
 def unwrapped(network: ForecastNetwork) -> ForecastNetwork:
@@ -123,6 +139,7 @@ def recipe_of(model: str | type[ForecastNetwork], given: dict[str, Any]) -> Reci
             raise ValueError(f"{name} has no argument {argument!r} to set here, expected one of {', '.join(allowed)}.")
     arguments |= given
     _lengths(arguments).update(lengths)
+    _lengths(arguments).update({n: whole(n, v) for n, v in _lengths(arguments).items() if n in ("context", "horizon")})
     lacking = [length for length in ("context", "horizon") if length not in _lengths(arguments)]
     if lacking:
         raise ValueError(f"{name} was given no {lacking[0]}, expected a number of steps.")
