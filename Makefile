@@ -21,7 +21,7 @@ lint: install
 	$(BIN)/mypy
 
 test: install lint
-	$(BIN)/python -m pytest --numprocesses 2
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 # The documentation, into site/: nothing is fetched while it is built or read. Every warning is an error.
 docs: install

@@ -1,5 +1,6 @@
 """Shared by all tests: the data outside the repository, a simulated table, and a trained run to look at."""
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,14 @@ from support import SHARED, SMALL, tsattn
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the slow ones, so that no process is left alone with them at the end."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    """Begin with the slow ones, file by file in turn in both halves of the tests: two processes begin with one each."""
+    halves: tuple[list[pytest.Item], list[pytest.Item]] = ([], [])
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    for number, (_, of_file) in enumerate(itertools.groupby(slow, key=lambda item: item.path)):
+        halves[number % 2].extend(of_file)
+    fast = [item for item in items if not item.get_closest_marker("slow")]
+    middle = len(items) // 2 - len(halves[0])
+    items[:] = halves[0] + fast[: max(middle, 0)] + halves[1] + fast[max(middle, 0) :]
 
 
 @pytest.fixture(scope="session")
