@@ -22,6 +22,8 @@ PRELOADED = [
         "recordings.inspect", "recordings.plots", "detection.report",
     )
 ]  # fmt: skip
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch and matplotlib are imported
+os.environ.setdefault("MPLBACKEND", "Agg")
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(PRELOADED)
 
@@ -35,8 +37,7 @@ def forked(function: Callable[..., None], *args: object, cwd: Path, **environmen
     """Call a function in such a process; what it prints comes back."""
     with tempfile.TemporaryDirectory() as folder:
         told = Path(folder, "out"), Path(folder, "err")
-        environment = {"MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1", **environment}
-        process = _server.Process(target=_redirected, args=(function, args, cwd, environment, *told))
+        process = _server.Process(target=_redirected, args=(function, args, cwd, {**os.environ, **environment}, *told))
         process.start()
         process.join()
         out, err = (path.read_text() for path in told)
@@ -49,6 +50,7 @@ def _redirected(
     for descriptor, path in ((1, out), (2, err)):
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(file, descriptor)
+    os.environ.clear()  # of when the server was started
     os.environ.update(environment)
     os.chdir(cwd)
     function(*args)
@@ -68,7 +70,7 @@ def alone(*args: object, cwd: Path, **environment: str) -> subprocess.CompletedP
         cwd=cwd,
         text=True,
         capture_output=True,
-        env={**os.environ, "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1", **environment},
+        env={**os.environ, **environment},
         check=False,
     )
 

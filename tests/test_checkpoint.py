@@ -38,10 +38,14 @@ def test_an_exported_folder_gives_back_network_and_table(network: ITransformer, 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"mean": [1.0]}, r"mean is \[1.0\], expected a finite number of each variate"),
+        ({"mean": [1.0]}, "1 means and 2 scales of 2 variates, expected one of each"),
         ({"mean": ["a", "b"]}, ""),  # as Python says it
-        ({"scale": [1.0, 0.0]}, r"scale is \[1.0, 0.0\], expected numbers above 0"),
-        ({"targets": 3}, "3 of 2 variates are targets"),
+        (
+            {"scale": [1.0, 0.0]},
+            "'b' has the mean 2.0 and the deviation 0.0, expected finite numbers, the second above 0",
+        ),
+        ({"covariates": [{"name": "c", "role": "known", "scale": 0.0}]}, "'c' has the mean 0.0 and the deviation 0.0"),
+        ({"targets": 3}, "targets is 3, expected 1 to 2"),
         ({"variates": ["a", "a"]}, "named twice in a, a"),
         ({"more": 1}, "unexpected keyword argument 'more'"),
     ],

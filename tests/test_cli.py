@@ -122,6 +122,11 @@ def test_a_wrapped_network_says_the_lengths(tmp_path: Path, table: Path):
     assert not done.stderr.count("Warning")
     report = json.loads((tmp_path / "r/metrics.json").read_text())
     assert report["windows"] == 300 - 24 + 1
+    for configuration in ([], ["-c", "r/config.yaml"]):
+        done = tsattn("test", *configuration, "--ckpt_path", "r/best.ckpt", "--out", "again.json", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert json.loads((tmp_path / "again.json").read_text())["mse"] == report["mse"]
+        (tmp_path / "again.json").unlink()
 
 
 def test_a_run_folder_is_not_written_over(tmp_path: Path, run: Path, table: Path):

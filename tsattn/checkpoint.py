@@ -49,6 +49,24 @@ def build(recipe: dict[str, Any]) -> Network:
     Raises:
         ValueError: If the class is not a `Network` or lives in a module that nobody asked for.
     """
+    network_class = class_of(recipe)
+    arguments: dict[str, Any] = {
+        name: build(value) if isinstance(value, dict) and "class_path" in value else value
+        for name, value in recipe["init_args"].items()
+    }
+    try:
+        return network_class(**arguments)
+    except TypeError as problem:
+        name = network_class.__name__
+        raise ValueError(f"The checkpoint's recipe does not fit this tsattn's {name}: {problem}.") from problem
+
+
+def class_of(recipe: dict[str, Any]) -> type[Network]:
+    """Return the class of the network that a recipe describes.
+
+    Raises:
+        ValueError: As `build`.
+    """
     if not (isinstance(recipe.get("class_path"), str) and isinstance(recipe.get("init_args"), dict)):
         raise ValueError("The checkpoint's recipe of the network is damaged: it has no class_path or no init_args.")
     class_path = recipe["class_path"]
@@ -58,17 +76,13 @@ def build(recipe: dict[str, Any]) -> Network:
             f"The checkpoint asks for {class_path}, which is not part of tsattn. If you trust it, "
             f"run `import {module_name}` first."
         )
-    network_class = getattr(importlib.import_module(module_name), class_name, None)
+    try:
+        network_class = getattr(importlib.import_module(module_name), class_name, None)
+    except ModuleNotFoundError as problem:
+        raise ValueError(f"The checkpoint asks for {class_path}, which this tsattn does not have.") from problem
     if not (isinstance(network_class, type) and issubclass(network_class, Network)):
         raise ValueError(f"The checkpoint asks for {class_path}, which is not a network of tsattn's contracts.")
-    arguments: dict[str, Any] = {
-        name: build(value) if isinstance(value, dict) and "class_path" in value else value
-        for name, value in recipe["init_args"].items()
-    }
-    try:
-        return network_class(**arguments)
-    except TypeError as problem:
-        raise ValueError(f"The checkpoint's recipe does not fit this tsattn's {class_name}: {problem}.") from problem
+    return network_class
 
 
 def load(path: str | Path, kind: type[N] = Network) -> Loaded[N]:  # type: ignore[assignment]
@@ -145,6 +159,8 @@ def read_lightning(path: str | Path, map_location: Any = "cpu") -> dict[str, Any
 
 
 def _check_format(entry: dict[str, Any], path: Any) -> None:
+    if not isinstance(entry.get("format", 1), int) or not isinstance(entry.get("about", {}), dict):
+        raise ValueError(f"{path} is damaged: its format is no number, or what it says of itself no table.")
     if entry.get("format", 1) > FORMAT:
         raise ValueError(f"{path} has format {entry['format']}, this tsattn reads up to {FORMAT}: install a newer one.")
 

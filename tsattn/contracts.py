@@ -300,6 +300,13 @@ class SegmentNetwork(Network):
         return self.mix(self.encode(signal), channel_mask, observed)
 
 
+def _check_statistics(name: str, mean: float, scale: float) -> None:
+    if not (math.isfinite(mean) and 0 < scale < math.inf):
+        raise ValueError(
+            f"{name!r} has the mean {mean} and the deviation {scale}, expected finite numbers, the second above 0."
+        )
+
+
 @dataclass(frozen=True)
 class Covariate:
     """A column behind one row, or one row per category, of `Batch.known`.
@@ -317,6 +324,9 @@ class Covariate:
     categories: tuple[str, ...] | None = None
     mean: float = 0.0
     scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_statistics(self.name, self.mean, self.scale)
 
     @property
     def rows(self) -> int:
@@ -341,7 +351,7 @@ class TableSpec:
         units: Of each variate ("" if it has none); empty if no variate has one.
         columns: Names of the table's columns of items and of times.
         zone: Time zone of the clock, "" if it has none; None if that is not known.
-        gaps: Whether absent rows are missing ones (`freq` of a forecaster's `fit`), in training and ever after.
+        gaps: Step at which absent rows are missing ones (`freq` of a forecaster's `fit`); "": they are an error.
 
     Raises:
         ValueError: If the parts do not fit together.
@@ -359,18 +369,24 @@ class TableSpec:
     units: tuple[str, ...] = ()
     columns: tuple[str, str] = ("item_id", "timestamp")
     zone: str | None = None
-    gaps: bool = False
+    gaps: str = ""
 
     def __post_init__(self) -> None:
         if not 1 <= self.targets <= len(self.variates):
-            raise ValueError(f"{self.targets} of {len(self.variates)} variates are targets, expected at least one.")
+            raise ValueError(f"targets is {self.targets}, expected 1 to {len(self.variates)}, the number of variates.")
+        if len(self.columns) != 2 or not all(isinstance(name, str) for name in self.columns):
+            raise ValueError(
+                f"columns is {self.columns!r}, expected the names of the column of items and of that of times."
+            )
         if len(set(self.columns_read)) < len(self.columns_read):
             raise ValueError(f"A column is named twice in {', '.join(self.columns_read)}, expected each once.")
-        for name, values in (("mean", self.mean), ("scale", self.scale)):
-            if len(values) != len(self.variates) or not all(math.isfinite(value) for value in values):
-                raise ValueError(f"{name} is {list(values)}, expected a finite number of each variate.")
-        if min(self.scale) <= 0:
-            raise ValueError(f"scale is {list(self.scale)}, expected numbers above 0.")
+        if not len(self.variates) == len(self.mean) == len(self.scale):
+            raise ValueError(
+                f"There are {len(self.mean)} means and {len(self.scale)} scales of {len(self.variates)} variates, "
+                "expected one of each."
+            )
+        for name, mean, scale in zip(self.variates, self.mean, self.scale, strict=True):
+            _check_statistics(name, mean, scale)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists, numbers and strings; `TableSpec.from_dict` reads them back."""

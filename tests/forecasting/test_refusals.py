@@ -9,9 +9,11 @@ import jaxtyping
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from making import CONTEXT, HORIZON, MODELS, ahead, fitted, hours, items, small
 
 from tsattn import Forecaster
+from tsattn.models.itransformer import ITransformer
 
 # ---- rows and clocks
 
@@ -59,6 +61,43 @@ def test_with_freq_absent_rows_are_missing_ones(panel, of_items):
     pd.testing.assert_frame_equal(learned.predict_df(holes), expected.predict_df(blank))  # as in its training
     tuned = learned.finetune(holes, max_epochs=1)
     pd.testing.assert_frame_equal(tuned.predict_df(holes), expected.finetune(blank, max_epochs=1).predict_df(blank))
+
+
+def test_the_step_is_remembered_as_it_was_said():
+    """A day of a zone is not always 24 hours: "24h" is another clock than "D"."""
+    frame = hours(90).assign(timestamp=pd.date_range("2024-01-20", periods=90, freq="24h", tz="Europe/Berlin"))
+    learned = fitted(frame.drop(index=30), freq="24h", marks="none")
+    assert learned.predict_df(frame.drop(index=80))["predictions"].notna().all()
+
+
+def test_categories_are_refused_by_a_network_that_reads_rows_as_a_set():
+    class Plain(ITransformer):
+        takes_future = False
+
+        def __init__(self, context: int, horizon: int) -> None:
+            super().__init__(context, horizon, d_model=8, heads=2, layers=1, d_ff=8)
+
+    frame = items({"x": 60, "y": 60}).assign(size=lambda t: np.where(t["item_id"] == "x", "small", "large"))
+    said = "Plain sets no `known_rows`, so it cannot tell one category of 'size' from another: leave it out"
+    with pytest.raises(ValueError, match=said):
+        Forecaster(Plain, context=12, horizon=3).fit(frame, target="a", static_covariates="size", max_epochs=1)
+
+
+@pytest.mark.parametrize("name", ["predictions", "target_name", "cutoff", "0.1"])
+def test_a_column_of_items_that_is_called_like_one_of_the_answer_is_refused(panel, name: str):
+    with pytest.raises(ValueError, match=f"'{name}' is the column of items or times, expected another name"):
+        fitted(panel.rename(columns={"item_id": name}), item_id=name, quantile_levels=(0.1, 0.5))
+
+
+def test_a_history_without_the_item_is_refused_by_a_plot(panel, of_items):
+    forecast = of_items.predict_df(panel)
+    with pytest.raises(ValueError, match="The history has no item 'x', which was forecast, expected it beside 'y'"):
+        of_items.plot(forecast, history=panel[panel["item_id"] == "y"], item="x")
+
+
+def test_tensors_of_another_shape_are_refused(point):
+    with pytest.raises(ValueError, match=r"past has the shape \(0, 3, 24\), expected \(batch, variate, context\)"):
+        point.predict(torch.zeros(0, 3, 24))
 
 
 def test_times_off_the_grid_of_freq_are_refused(frame):
@@ -391,12 +430,13 @@ def test_quantiles_that_the_forecaster_does_not_have_are_refused(point, quantile
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"max_epochs": 0}, "max_epochs is 0, expected at least 1"),
-        ({"batch_size": 0}, "batch_size is 0, expected at least 1"),
-        ({"patience": -1}, "patience is -1, expected at least 0"),
+        ({"max_epochs": 0}, "max_epochs is 0, expected a whole number of at least 1"),
+        ({"batch_size": 0}, "batch_size is 0, expected a whole number of at least 1"),
+        ({"patience": -1}, "patience is -1, expected a whole number of at least 0"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0, expected a number above 0"),
-        ({"val_size": -1}, "size of a part is -1, expected a number of rows, or a share below 1"),
-        ({"val_size": 1.5}, "size of a part is 1.5, expected a number of rows, or a share below 1"),
+        ({"val_size": -1}, "size of a part is -1, expected a whole number of rows, or a share below 1"),
+        ({"val_size": 1.0}, "size of a part is 1.0, expected a whole number of rows, or a share below 1"),
+        ({"val_size": 1.5}, "size of a part is 1.5, expected a whole number of rows, or a share below 1"),
         ({"distribution": "student-t"}, 'distribution is "student-t", but no `quantile_levels` were asked for'),
         ({"item_id": "shop"}, "no column 'shop' of items, expected it beside 'timestamp', 'a'"),
     ],
@@ -421,7 +461,8 @@ def unchecked() -> Iterator[None]:
         ({"max_epochs": "ten"}, "max_epochs is 'ten', expected a whole number of at least 1"),
         ({"batch_size": 1.5}, "batch_size is 1.5, expected a whole number of at least 1"),
         ({"learning_rate": "high"}, "learning_rate is 'high', expected a number above 0"),
-        ({"val_size": "some"}, "size of a part is 'some', expected a number of rows, or a share below 1"),
+        ({"seed": "one"}, "seed is 'one', expected a whole number of at least 0"),
+        ({"val_size": "some"}, "size of a part is 'some', expected a whole number of rows, or a share below 1"),
         ({"quantile_levels": 0.5}, r"levels is 0.5, expected several numbers, such as \[0.1, 0.5, 0.9\]"),
         ({"target": 3}, "target is 3, expected the name of a column, or several"),
     ],
@@ -445,9 +486,9 @@ def test_more_windows_than_there_are_are_refused(panel, of_items):
         match=r"Item 'x' has 200 rows, enough for 29 windows of 24 \+ 6 steps, 6 apart, expected 100; ask for fewer",
     ):
         of_items.backtest(panel, windows=100)
-    with pytest.raises(ValueError, match="step is 0, expected at least 1"):
+    with pytest.raises(ValueError, match="step is 0, expected a whole number of at least 1"):
         of_items.backtest(panel, windows=2, step=0)
-    with pytest.raises(ValueError, match="horizon is 0, expected at least 1"):
+    with pytest.raises(ValueError, match="horizon is 0, expected a whole number of at least 1"):
         of_items.predict_df(panel, horizon=0)
 
 

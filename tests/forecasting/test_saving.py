@@ -86,6 +86,17 @@ def test_a_run_of_the_command_line_is_a_forecaster(table: Path, tmp_path: Path):
     assert (found["0.1"] <= found["0.9"]).all()
 
 
+def test_absent_rows_are_missing_ones_on_the_command_line_too(frame: pd.DataFrame, tmp_path: Path):
+    holes = frame.drop(index=[30, 150])
+    learned = fitted(holes, freq="h")
+    learned.save_pretrained(tmp_path / "folder")
+    holes.to_csv(tmp_path / "holes.csv", index=False)
+    done = tsattn("forecast", "--checkpoint", "folder", "--table", "holes.csv", "--out", "forecast.csv", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = pd.read_csv(tmp_path / "forecast.csv")["predictions"]
+    assert found.to_numpy() == pytest.approx(learned.predict_df(holes)["predictions"].to_numpy(), rel=1e-6)
+
+
 def test_a_loaded_forecaster_is_fitted_anew_to_another_kind_of_table(panel: pd.DataFrame, tmp_path: Path):
     """What the first table had asked of the network (covariates, quantiles) must not stay with its recipe."""
     first = fitted(panel, target="a", known_covariates="b", quantile_levels=(0.1, 0.5, 0.9))

@@ -197,19 +197,21 @@ def test_covariates_that_are_not_there_are_asked_for(name: str):
         type(network)(**network.recipe["init_args"] | {"known_rows": 0})
 
 
-@pytest.mark.parametrize("name", FUTURE)
-def test_rows_that_are_known_ahead_can_be_told_apart_if_there_is_a_number_of_them(name: str):
+@pytest.mark.parametrize("name", [*FUTURE, "MVPAForecaster"])
+def test_rows_of_known_can_be_told_apart_if_there_is_a_number_of_them(name: str):
     def swapped(network: ForecastNetwork) -> bool:
         past, known, _ = batch()
         return torch.allclose(network(past, known.flip(1)), network(past, known), atol=1e-6)
 
-    arguments = build(name).recipe["init_args"] | {"future_covariates": 2}
+    arguments = build(name).recipe["init_args"] | ({"future_covariates": 2} if name in FUTURE else {})
     assert swapped(type(build(name))(**arguments).eval())
     named = type(build(name))(**arguments | {"known_rows": 2}).eval()
     assert not swapped(named)
     past, known, _ = batch()
     with pytest.raises(ValueError, match="known has 3 rows, expected the 2 that the weights are for"):
         named(past, torch.cat([known, known[:, :1]], 1))
+    with pytest.raises(ValueError, match="known_rows is -1"):
+        type(named)(**arguments | {"known_rows": -1})
 
 
 @pytest.mark.parametrize("name", [name for name in BUILD if "Q" not in name and "Student" not in name])

@@ -70,8 +70,9 @@ def forecast(
     )
     how: dict[str, Any] = {"time_format": time_format, "resample": resample, "drop_duplicates": drop_duplicates}
     of_long: dict[str, Any] = {"variate_column": variate_column, "value_column": value_column}
+    as_it_is = many or bool(spec.gaps and not any([resample, drop_duplicates, *of_long.values()]))
     try:
-        if many:
+        if as_it_is:
             if any(how[key] for key in ("resample", "drop_duplicates")) or any(of_long.values()):
                 raise ValueError(
                     "--resample, --drop_duplicates, --variate_column and --value_column are of a table of one item, "
@@ -95,7 +96,8 @@ def forecast(
         columns = {"item_id": item_id, "timestamp": clock}
         made = forecaster.predict_df(history, ahead, horizon=horizon, quantile_levels=quantiles, **columns)
     except ValueError as problem:  # the options that mend a table have no prefix here
-        raise ValueError(str(problem).replace("--data.", "--")) from problem
+        told = str(problem).replace("--data.", "--").replace("`future_df`", "`--future`")
+        raise ValueError(told.replace("future_df", "The table of --future")) from problem
     if format == "wide":
         keys = list(made.columns[:2]) if many else [made.columns[1]]
         written = made.pivot(index=keys, columns="target_name", values="predictions")

@@ -149,12 +149,13 @@ def _sources(network: ForecastNetwork, spec: TableSpec) -> dict[str, tuple[list[
             sources[covariate.name] = ([], list(range(row, row + covariate.rows)))
             row += covariate.rows
         if spec.marks:
-            sources["calendar"] = ([], list(range(row, row + len(spec.marks))))
+            name = "calendar" if "calendar" not in sources else "calendar marks"
+            sources[name] = ([], list(range(row, row + len(spec.marks))))
     return sources
 
 
 def _taken_away(batch: Batch, past: list[int], known: list[int], network: ForecastNetwork) -> Batch:
-    """Return a batch without some rows: missing where the network can read that, else their mean, 0."""
+    """Return a batch without some rows: missing where the network can read that, else their mean or no category, 0."""
     values, observed, ahead = batch.past, batch.observed, batch.known
     if past:
         values = values.clone()

@@ -24,7 +24,7 @@ from tsattn.data.calendar import Marks
 from tsattn.forecasting import calibration, frames, learning
 from tsattn.forecasting.learning import Loss, Mode, Roles, Training
 from tsattn.forecasting.predictor import Predictor
-from tsattn.forecasting.recipes import Recipe, recipe_of
+from tsattn.forecasting.recipes import Recipe, recipe_of, whole
 from tsattn.layers.probabilistic import CalibratedForecaster, Distribution
 from tsattn.quantiles import at_levels, check_levels
 
@@ -230,8 +230,9 @@ class Forecaster(
         roles = Roles.of(frame, target, past_covariates, known_covariates, static_covariates, item_id, timestamp)
         levels = None if quantile_levels is None else check_levels(quantile_levels)
         training = Training(
-            val_size, loss, max_epochs, learning_rate, batch_size, patience, seed, verbose, trainer_kwargs
-        )
+            val_size=val_size, loss=loss, max_epochs=max_epochs, learning_rate=learning_rate, batch_size=batch_size,
+            patience=patience, seed=seed, verbose=verbose, trainer_kwargs=trainer_kwargs,
+        )  # fmt: skip
         network, spec, about = learning.train(
             self.recipe, frame, roles, training,
             item=item_id, timestamp=timestamp, freq=freq, units=origin.units or {}, marks=marks, levels=levels,
@@ -269,8 +270,8 @@ class Forecaster(
                 of attention, which are added in at the end ("lora").
             lora_rank: Rank of the additions.
             val_size: As in `fit`, and so for all that follows.
-            item_id: See there; None: as in `fit`'s table.
-            timestamp: See there; None: as in `fit`'s table.
+            item_id: See there; None: as in `fit`'s table, and so for the next two.
+            timestamp: See there.
             freq: See there.
             loss: See there.
             max_epochs: See there.
@@ -291,12 +292,13 @@ class Forecaster(
         frame, origin = frames.to_pandas(data)
         item, clock = self._predictor.columns(frame, item_id, timestamp)
         training = Training(
-            val_size, loss, max_epochs, learning_rate, batch_size, patience, seed, verbose, trainer_kwargs
-        )
+            val_size=val_size, loss=loss, max_epochs=max_epochs, learning_rate=learning_rate, batch_size=batch_size,
+            patience=patience, seed=seed, verbose=verbose, trainer_kwargs=trainer_kwargs,
+        )  # fmt: skip
         found, spec, about = learning.train(
             self.recipe, frame, Roles.from_spec(spec), training,
             item=item, timestamp=clock, freq=freq, units=origin.units or {}, start=copy.deepcopy(network), before=spec,
-            mode=mode, lora_rank=lora_rank,
+            mode=mode, lora_rank=whole("lora_rank", lora_rank),
         )  # fmt: skip
         return self._with(found, spec, {**about, "before": self.about})
 
@@ -319,13 +321,13 @@ class Forecaster(
 
         Args:
             data: A table that the forecaster was not trained on, or whose last rows chose its best epoch only.
-            quantile_levels: Levels; None: those that it forecasts, or of a point 0.05, 0.1, 0.5, 0.9, 0.95.
+            quantile_levels: Levels; None: 0.05, 0.1, 0.5, 0.9, 0.95. Those of a quantile forecaster are its own.
             size: Last rows of each item, or their share of it, whose windows count; None: as `val_size` was in `fit`.
             local: Whether an error counts in units of the deviation of its own window, so that intervals are wide where
                 a series is restless; None: as it has the smaller pinball loss in the later half of the windows, by
                 offsets of the earlier half.
-            item_id: As in `fit`; None: as in its table.
-            timestamp: As in `fit`; None: as in its table.
+            item_id: As in `fit`; None: as in its table, and so for the next two.
+            timestamp: As in `fit`.
             freq: As in `fit`.
 
         Raises:
@@ -394,20 +396,28 @@ class Forecaster(
         return self._predictor.of_tensors(past, known)
 
     def inputs(
-        self, data: Any, future_df: Any = None, **columns: Any
+        self,
+        data: Any,
+        future_df: Any = None,
+        *,
+        item_id: str | None = None,
+        timestamp: str | None = None,
+        freq: str | None = None,
     ) -> tuple[Float[Tensor, "item variate context"], Float[Tensor, "item known total"] | None]:
         """Return what `predict`, or an exported file, has to be given to forecast the steps after each item's last row.
 
         Args:
             data: As in `predict_df`.
             future_df: As in `predict_df`.
-            **columns: `item_id`, `timestamp` and `freq`, as in `predict_df`.
+            item_id: As in `predict_df`.
+            timestamp: As in `predict_df`.
+            freq: As in `predict_df`.
 
         Returns:
             The series of `spec.variates`, and the rows of `spec.known_rows` over context and horizon (None if there
             are none), both in the table's units, NaN where missing.
         """
-        return self._predictor.inputs(data, future_df, **columns)
+        return self._predictor.inputs(data, future_df, item_id=item_id, timestamp=timestamp, freq=freq)
 
     def predict_df(
         self,
@@ -488,7 +498,16 @@ class Forecaster(
 
     # ---- what it looked at
 
-    def attention(self, data: Any, future_df: Any = None, *, kind: str | None = None, **columns: Any) -> xr.DataArray:
+    def attention(
+        self,
+        data: Any,
+        future_df: Any = None,
+        *,
+        kind: str | None = None,
+        item_id: str | None = None,
+        timestamp: str | None = None,
+        freq: str | None = None,
+    ) -> xr.DataArray:
         """Return what the network looked at when it forecast the steps after the last row.
 
         Args:
@@ -497,7 +516,9 @@ class Forecaster(
             kind: Which maps; None: the most telling ones. iTransformer has "variates", PatchTST "patches", TimeXer
                 "exogenous" and "patches", Gateformer "variate", "temporal" and "gates", MVPA "cells" (patch by patch of
                 all series), "channels" and "steps"; another word is refused with the list.
-            **columns: `item_id`, `timestamp` and `freq`, as in `predict_df`.
+            item_id: As in `predict_df`.
+            timestamp: As in `predict_df`.
+            freq: As in `predict_df`.
 
         Returns:
             Weights over `layer`, `head`, `query` and `key` (and `item` if there are several; `variate` where each has
@@ -507,10 +528,18 @@ class Forecaster(
         """
         from tsattn.forecasting import explain
 
+        columns = {"item_id": item_id, "timestamp": timestamp, "freq": freq}
         return explain.attention(self._predictor, data, future_df, kind, columns)
 
     def importance(
-        self, data: Any, *, windows: int | None = None, step: int | None = None, **columns: Any
+        self,
+        data: Any,
+        *,
+        windows: int | None = None,
+        step: int | None = None,
+        item_id: str | None = None,
+        timestamp: str | None = None,
+        freq: str | None = None,
     ) -> pd.DataFrame:
         """Say how much worse the forecasts of the last windows get when each column is taken away (ablation).
 
@@ -518,7 +547,9 @@ class Forecaster(
             data: As in `backtest`, with what came after each cutoff.
             windows: Cutoffs of each item; None: as many as every item has, at most 50.
             step: Rows from one cutoff to the next; None: the horizon.
-            **columns: `item_id`, `timestamp` and `freq`, as in `predict_df`.
+            item_id: As in `predict_df`.
+            timestamp: As in `predict_df`.
+            freq: As in `predict_df`.
 
         Returns:
             A row per source and target: `source` (a column of the table, or "calendar"), `target_name`, `mae` without
@@ -527,6 +558,7 @@ class Forecaster(
         """
         from tsattn.forecasting import explain
 
+        columns = {"item_id": item_id, "timestamp": timestamp, "freq": freq}
         return explain.importance(self._predictor, data, windows, step, columns)
 
     def plot(self, forecast: Any, history: Any = None, **options: Any) -> "Figure":

@@ -79,7 +79,7 @@ def _from_dataset(table: xr.Dataset, what: str) -> tuple[pd.DataFrame, Origin]:
             )
         if set(array.dims) not in axes and not (set(array.dims) == {"item"} and not grid):
             raise ValueError(
-                f"{name!r} of {what} has the axes {tuple(array.dims)}, expected time, or item and time; rename them, "
+                f"{what} has {name!r} over the axes {tuple(array.dims)}, expected time, or item and time; rename them, "
                 "or give one array `values` (variate, time)."
             )
     units = {str(n): str(a.attrs["units"]) for n, a in arrays.items() if "units" in a.attrs}
@@ -131,6 +131,7 @@ class Forecast:
 
     def to_frame(self, columns: tuple[str, str]) -> pd.DataFrame:
         """Return one row per item, (cutoff,) target and time; a quantile's column is called by its level ("0.1")."""
+        check_names(columns, self.levels)
         windows, targets, steps = self.values.shape
         window = np.repeat(np.arange(windows), targets * steps)
         step = np.arange(windows * steps).reshape(windows, 1, steps)
@@ -176,6 +177,16 @@ class Forecast:
                     arrays[f"{name}_quantiles"] = (("item", "time", "quantile"), self.quantiles[:, i], unit)
         dataset = xr.Dataset(arrays, coords)
         return dataset if origin.items else dataset.squeeze("item", drop=True)
+
+
+def check_names(columns: tuple[str, str], levels: Sequence[float] = ()) -> None:
+    """Raise ValueError if the column of items or of times is called like another one of the answer."""
+    taken = ("target_name", "target", "predictions", "cutoff", *(f"{level:.12g}" for level in levels))
+    for name in columns:
+        if name in taken or columns[0] == columns[1]:
+            raise ValueError(
+                f"{name!r} is the column of items or times, expected another name: a forecast calls its own column so."
+            )
 
 
 def as_given(frame: pd.DataFrame, origin: Origin) -> Any:

@@ -22,6 +22,7 @@ from tsattn.data import calendar, tables
 from tsattn.data import panel as panels
 from tsattn.data.calendar import Marks
 from tsattn.data.panel import Panel
+from tsattn.forecasting.frames import check_names
 from tsattn.forecasting.recipes import Recipe, whole
 from tsattn.layers.lora import add_adapters, merge_adapters
 from tsattn.layers.probabilistic import Distribution, with_levels
@@ -145,8 +146,8 @@ def rows_of(size: int | float, lengths: Int[np.ndarray, " item"]) -> Int[np.ndar
     Raises:
         ValueError: If it is negative, or not a whole number above 1.
     """
-    if not isinstance(size, numbers.Real) or size < 0 or (size >= 1 and size != int(size)):
-        raise ValueError(f"The size of a part is {size!r}, expected a number of rows, or a share below 1.")
+    if not (isinstance(size, numbers.Real) and size >= 0) or (size >= 1 and not isinstance(size, numbers.Integral)):
+        raise ValueError(f"The size of a part is {size!r}, expected a whole number of rows, or a share below 1.")
     if size < 1:
         return np.round(size * lengths).astype(np.int64)
     return np.minimum(int(size), lengths)
@@ -209,9 +210,9 @@ class Training:
     def __post_init__(self) -> None:
         if self.loss not in get_args(Loss):
             raise ValueError(f'loss is "{self.loss}", expected one of {", ".join(get_args(Loss))}.')
-        for name, least in (("max_epochs", 1), ("batch_size", 1), ("patience", 0)):
-            if getattr(self, name) is not None:
-                whole(name, getattr(self, name), least)
+        for name, least in (("max_epochs", 1), ("batch_size", 1), ("patience", 0), ("seed", 0)):
+            if getattr(self, name) is not None:  # numpy's numbers, too, which Lightning and JSON do not take
+                object.__setattr__(self, name, whole(name, getattr(self, name), least))
         rate = self.learning_rate
         if rate is not None and not (isinstance(rate, numbers.Real) and 0 < rate < math.inf):
             raise ValueError(f"learning_rate is {rate!r}, expected a number above 0.")
@@ -288,18 +289,18 @@ def train(
         raise ValueError(f'mode is "{mode}", expected one of {", ".join(get_args(Mode))}.')
     context, horizon = recipe.lengths
     frequency = None if before is None else before.frequency
-    if freq is None and before is not None and before.gaps:
-        freq = frequency
+    freq = freq or (before.gaps if before is not None else None) or None
     panel = panels.read_panel(
         frame, roles.numbers, roles.texts, item=item, timestamp=timestamp, freq=freq, frequency=frequency,
         what="The table",
     )  # fmt: skip
     clock = timestamp if timestamp not in (None, "none") else "timestamp"
     names = (item or "item_id", clock) if before is None else before.columns
+    check_names(names, levels or ())
     if before is not None:
         panels.check_zone(panel, before)
     validation = rows_of(training.val_size, panel.lengths)
-    spec = _specify(panel, roles, validation, marks, names, units, freq is not None, before)
+    spec = _specify(panel, roles, validation, marks, names, units, freq or "", before)
     with torch.random.fork_rng():
         torch.manual_seed(training.seed)
         network = recipe.build(spec) if start is None else start
@@ -336,7 +337,7 @@ def train(
             **told,
             "mode": mode if start is not None else "from scratch",
             "seed": training.seed,
-            "val_size": training.val_size,
+            "val_size": float(training.val_size) if training.val_size < 1 else int(training.val_size),
             "items": len(panel.items),
             "windows": len(starts),
             "validation_windows": len(held_out),
@@ -352,7 +353,7 @@ def _specify(
     marks: Marks,
     names: tuple[str, str],
     units: dict[str, str],
-    gaps: bool,
+    gaps: str,
     before: TableSpec | None,
 ) -> TableSpec:
     """Take statistics and categories from the training rows."""

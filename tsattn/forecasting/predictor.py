@@ -77,6 +77,10 @@ class Predictor:
     ) -> Float[Tensor, "batch target horizon level"]:
         """See `Forecaster.predict_quantiles`."""
         network, spec = self.network, self.spec
+        if past.ndim != 3 or not len(past):
+            raise ValueError(f"past has the shape {tuple(past.shape)}, expected (batch, variate, context).")
+        if known is not None and not isinstance(known, Tensor):
+            raise ValueError(f"known is a {type(known).__name__}, expected a tensor, as past is.")
         scaled = spec.standardise(past.to(self.device))
         rows = len(spec.known_rows) if network.reads_known else 0
         if known is not None and known.shape[1] != len(spec.known_rows):
@@ -178,7 +182,7 @@ class Predictor:
         origin = origin if key is None else dataclasses.replace(origin, names=frame[key].dtype)
         numbers = [*spec.variates, *(c.name for c in spec.covariates if c.categories is None)]
         texts = [c.name for c in spec.covariates if c.categories is not None]
-        freq = spec.frequency if freq is None and spec.gaps else freq
+        freq = freq or spec.gaps or None
         panel = panels.read_panel(
             frame, numbers, texts, item=item, timestamp=clock, freq=freq, frequency=spec.frequency, what="The table"
         )
@@ -200,7 +204,12 @@ class Predictor:
         key, clock = (name if name in given else None for name in columns)
         panel, _ = self.read(data, key, clock, self.spec.frequency or None)
         panel = panel.tail(steps)
-        place = int(pd.Index(panel.items).get_loc(item))
+        place = int(pd.Index(panel.items).get_indexer([item])[0])
+        if place < 0:
+            raise ValueError(
+                f"The history has no item {tables.plain(item)}, which was forecast, expected it beside "
+                f"{tables.listed(panel.items)}."
+            )
         rows = slice(int(panel.begins[place]), int(panel.begins[place + 1]))
         return pd.DataFrame({name: panel.columns[name][rows] for name in names}, index=panel.times[rows])
 

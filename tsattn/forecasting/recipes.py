@@ -31,9 +31,9 @@ def whole(name: str, value: Any, least: int = 1) -> int:
     try:
         number = operator.index(value)
     except TypeError:
-        raise ValueError(f"{name} is {value!r}, expected a whole number of at least {least}.") from None
-    if number < least:
-        raise ValueError(f"{name} is {number}, expected at least {least}.")
+        number = None
+    if number is None or number < least:
+        raise ValueError(f"{name} is {value!r}, expected a whole number of at least {least}.")
     return number
 
 
@@ -138,11 +138,12 @@ def recipe_of(model: str | type[ForecastNetwork], given: dict[str, Any]) -> Reci
             allowed = ["context", "horizon", *(p for p in allowed if p != "network")] if inside else allowed
             raise ValueError(f"{name} has no argument {argument!r} to set here, expected one of {', '.join(allowed)}.")
     arguments |= given
-    _lengths(arguments).update(lengths)
-    _lengths(arguments).update({n: whole(n, v) for n, v in _lengths(arguments).items() if n in ("context", "horizon")})
-    lacking = [length for length in ("context", "horizon") if length not in _lengths(arguments)]
-    if lacking:
-        raise ValueError(f"{name} was given no {lacking[0]}, expected a number of steps.")
+    inner = _lengths(arguments)
+    inner.update(lengths)
+    for length in ("context", "horizon"):
+        if length not in inner:
+            raise ValueError(f"{name} was given no {length}, expected a number of steps.")
+        inner[length] = whole(length, inner[length])
     _fit_patches(arguments, given, parameters)
     return Recipe(name, network, arguments, training)
 
@@ -191,6 +192,11 @@ def check_use(network: ForecastNetwork, spec: TableSpec) -> None:
             raise ValueError(
                 f"{name} would read {covariate.name!r} in its past only: pass it by past_covariates, or take a network "
                 "that reads what is known ahead (itransformer, timexer)."
+            )
+        if covariate.categories is not None and network.known_rows is None:
+            raise ValueError(
+                f"{name} sets no `known_rows`, so it cannot tell one category of {covariate.name!r} from another: "
+                "leave it out, or take a network that can (itransformer, timexer, mvpa)."
             )
     if network.targets is not None and network.targets != spec.targets:
         raise ValueError(

@@ -75,6 +75,8 @@ class MVPAForecaster(ForecastNetwork):
     ) -> None:
         super().__init__(context, horizon)
         self.known_rows, self.outputs = known_rows, outputs
+        if known_rows is not None and known_rows < 0:
+            raise ValueError(f"MVPAForecaster: known_rows is {known_rows}, expected None or a number of rows.")
         if channel_rows < 1:
             raise ValueError(f"MVPAForecaster: channel_rows is {channel_rows}, expected at least 1.")
         if layers < 1:

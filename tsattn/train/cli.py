@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from tsattn import checkpoint, files
+from tsattn.contracts import ForecastNetwork
 from tsattn.data.modules import TableData
 from tsattn.tasks.forecast import ForecastTask
 from tsattn.tasks.progress import Progress
@@ -227,12 +228,12 @@ def of_checkpoint(args: list[str], command: str) -> list[str]:
         return args
     run_dir = given_options(args).get("--run_dir")
     path = find_checkpoint(asked, Path(run_dir) if run_dir and command == "fit" else None)
-    built = checkpoint.read_entry(path)["network"]["class_path"]
-    if built.endswith(".SegmentClassifier"):
+    recipe = checkpoint.read_entry(path)["network"]
+    if issubclass(checkpoint.class_of(recipe), ForecastNetwork):
+        return args
+    if recipe["class_path"].endswith(".SegmentClassifier"):
         return [*args, "--model.checkpoint=null", "--model.scratch=null", f"--model.run={path}"]
-    if "context" not in checkpoint.read_entry(path)["network"]["init_args"]:
-        return [*args, "--model.checkpoint=null"]
-    return args
+    return [*args, "--model.checkpoint=null"]
 
 
 DESCRIPTIONS = {
