@@ -67,7 +67,9 @@ def test_the_step_is_remembered_as_it_was_said():
     """A day of a zone is not always 24 hours: "24h" is another clock than "D"."""
     frame = hours(90).assign(timestamp=pd.date_range("2024-01-20", periods=90, freq="24h", tz="Europe/Berlin"))
     learned = fitted(frame.drop(index=30), freq="24h", marks="none")
-    assert learned.predict_df(frame.drop(index=80))["predictions"].notna().all()
+    forecast = learned.predict_df(frame.drop(index=80))
+    assert forecast["predictions"].notna().all()
+    learned.plot(forecast, history=frame.drop(index=80))
 
 
 def test_categories_are_refused_by_a_network_that_reads_rows_as_a_set():

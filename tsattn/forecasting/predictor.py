@@ -202,7 +202,7 @@ class Predictor:
         """Return the last rows of one item, by time; `columns` are the forecast's of items and times."""
         given = {str(name).strip() for name in frames.to_pandas(data)[0].columns}
         key, clock = (name if name in given else None for name in columns)
-        panel, _ = self.read(data, key, clock, self.spec.frequency or None)
+        panel, _ = self.read(data, key, clock, self.spec.gaps or self.spec.frequency or None)
         panel = panel.tail(steps)
         place = int(pd.Index(panel.items).get_indexer([item])[0])
         if place < 0:
