@@ -1,8 +1,11 @@
 """Shared by all tests: the data outside the repository, a simulated table, and a trained run to look at."""
 
 import itertools
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import jaxtyping
 import pytest
 from support import SHARED, SMALL, tsattn
 
@@ -45,3 +48,19 @@ def run(table: Path) -> Path:
     )
     assert done.returncode == 0, done.stderr
     return folder
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Call the package as its users do, without the check of types and shapes, which torch.compile cannot trace."""
+
+    def forget() -> None:
+        """Drop what was compiled, if anything was: it holds the check, or its absence."""
+        if "torch._dynamo" in sys.modules:
+            sys.modules["torch._dynamo"].reset()
+
+    jaxtyping.config.update("jaxtyping_disable", True)
+    forget()
+    yield
+    forget()
+    jaxtyping.config.update("jaxtyping_disable", False)

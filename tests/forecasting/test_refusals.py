@@ -2,10 +2,8 @@
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import jaxtyping
 import numpy as np
 import pandas as pd
 import pytest
@@ -446,14 +444,6 @@ def test_quantiles_that_the_forecaster_does_not_have_are_refused(point, quantile
 def test_arguments_of_fit_that_mean_nothing_are_refused(frame, options, said: str):
     with pytest.raises(ValueError, match=said):
         fitted(frame, **options)
-
-
-@pytest.fixture
-def unchecked() -> Iterator[None]:
-    """Call the package as its users do, without the check of types that the tests add."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -4,11 +4,9 @@ import itertools
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jaxtyping
 import pytest
 import torch
 from torch import Tensor
@@ -233,14 +231,6 @@ def test_dropout_acts_in_training_only(options: dict[str, Any]):
 
 
 # ------------------------------------------------------------------------------------------------ what does not fit
-@pytest.fixture
-def unchecked() -> Iterator[None]:
-    """Shape checks off: they would come before our own sentences."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
-
-
 @pytest.mark.usefixtures("unchecked")
 def test_counts_that_do_not_fit_are_refused_in_words():
     with pytest.raises(ValueError, match="d_model is 16 and heads 3, expected a multiple of heads"):

@@ -2,10 +2,9 @@
 
 import importlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import jaxtyping
 import pytest
 import torch
 from torch import Tensor, nn
@@ -84,12 +83,9 @@ def batch(size: int = 2, variates: int = 3) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @pytest.fixture
-def compiled() -> Iterator[Callable[[nn.Module], nn.Module]]:
-    """Compile a whole module without a graph break; shape checks are off, which torch.compile cannot trace."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    torch._dynamo.reset()
-    yield lambda module: torch.compile(module, fullgraph=True, backend="aot_eager")
-    jaxtyping.config.update("jaxtyping_disable", False)
+def compiled(unchecked: None) -> Callable[[nn.Module], nn.Module]:
+    """Compile a whole module without a graph break."""
+    return lambda module: torch.compile(module, fullgraph=True, backend="aot_eager")
 
 
 @pytest.mark.parametrize("name", BUILD)

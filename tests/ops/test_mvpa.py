@@ -11,11 +11,10 @@ import logging
 import math
 import random
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-import jaxtyping
 import pytest
 import torch
 from torch import Tensor
@@ -598,16 +597,6 @@ def test_the_operator_passes_all_checks_of_torch_library(spec: Spec, dtype: torc
 
 
 # ------------------------------------------------------------------------------------------------ compile, autocast
-@pytest.fixture
-def unchecked() -> Iterator[None]:
-    """Shape checks off: torch.compile cannot trace them, and they would come before our own sentences."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
-    jaxtyping.config.update("jaxtyping_disable", False)
-
-
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(("backend", "dynamic"), [("reference", False), ("auto", True)])
 def test_compiled_forward_and_backward_equal_eager_ones(backend: str, dynamic: bool):

@@ -6,10 +6,8 @@
 import itertools
 import math
 import random
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import jaxtyping
 import pytest
 import torch
 from torch import Tensor
@@ -394,16 +392,6 @@ def test_no_tensor_is_larger_than_the_weights_forward_or_backward():
         out = mvpa_last(**inputs, **masks, **spec.options)
         out.sum().backward()
     assert largest.elements == 3 * 4 * 8 * 31 * 8
-
-
-@pytest.fixture
-def unchecked() -> Iterator[None]:
-    """Shape checks off: torch.compile cannot trace them, and they would come before our own sentences."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.mark.slow
