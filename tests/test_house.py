@@ -13,6 +13,7 @@ PACKAGE = ROOT / "tsattn"
 FLOORS = {
     "contracts": 1,
     "files": 0,
+    "messages": 0,
     "metrics": 2,
     "quantiles": 1,
     "events": 1,
