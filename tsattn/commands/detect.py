@@ -31,6 +31,7 @@ def detect(
     device: str | None = None,
     unit: Literal["nV", "uV", "mV", "V"] | None = None,
     type: Literal["seeg", "ecog", "eeg", "dbs"] | None = None,
+    signals: str | None = None,
     subject: str | None = None,
     on_mismatch: Literal["raise", "warn"] = "raise",
     overwrite: bool = False,
@@ -54,6 +55,8 @@ def detect(
         device: cpu, cuda, cuda:1, ...; a GPU is taken if there is one.
         unit: Of the values, if the file does not say it or is wrong: nV, uV, mV or V.
         type: Of channels whose type only their names could tell: seeg, ecog, eeg or dbs.
+        signals: Names or patterns of channels that are signals whatever is told of them, or with a leading ! that are
+            none, parted by commas: 'POST*,!EKG*'.
         subject: Pseudonym of the person.
         on_mismatch: If a file contradicts its sidecars or itself: raise, or warn and believe the signal's own file.
         overwrite: Write over files that exist already.
@@ -64,7 +67,7 @@ def detect(
     import torch
 
     from tsattn import files
-    from tsattn.commands.recordings import Hours, quiet
+    from tsattn.commands.recordings import Hours, quiet, signal_names
     from tsattn.contracts import NOTICE
     from tsattn.detection.detector import Detector
     from tsattn.events.files import write_events
@@ -82,7 +85,7 @@ def detect(
         detector = Detector.from_pretrained(checkpoint, adapter=adapter)
         own = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
         move(detector, device or own)
-        reading = dict(unit=unit, type=type, subject=subject, on_mismatch=on_mismatch)
+        reading = dict(unit=unit, type=type, signals=signal_names(signals), subject=subject, on_mismatch=on_mismatch)
         item = opened(recording, {name: value for name, value in reading.items() if value is not None})
         setting = None
         if threshold is not None:
@@ -177,7 +180,7 @@ def opened(path: Path, reading: dict[str, Any]) -> Any:
         return Recording.open(path, **reading)
     from tsattn.recordings.store import open_store
 
-    settled = [name for name in ("unit", "type", "subject") if name in reading]
+    settled = [name for name in ("unit", "type", "signals", "subject") if name in reading]
     if settled:
         raise ValueError(f"--{settled[0]} was given for a store, where it is settled: pass it when preparing.")
     store = open_store(path.parent)

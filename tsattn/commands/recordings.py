@@ -26,6 +26,7 @@ def inspect(
     unit: Unit | None = None,
     subject: str | None = None,
     type: Type | None = None,
+    signals: str | None = None,
     on_mismatch: Literal["raise", "warn"] = "raise",
     keep_text: list[str] | None = None,
     overwrite: bool = False,
@@ -42,8 +43,11 @@ def inspect(
         reference: In place of the preset's.
         changes: Any other parameter of the preset.
         unit: Of the values, if the files do not say it or are wrong: nV, uV, mV or V.
-        subject: Pseudonym of the person, if all files are of one.
+        subject: Pseudonym of the person, if all files are of one; "folder" if each folder holds one person's files; or
+            a .csv or .tsv with the columns file and subject.
         type: Of channels whose type only their names could tell: seeg, ecog, eeg or dbs.
+        signals: Names or patterns of channels that are signals whatever is told of them, or with a leading ! that are
+            none, parted by commas: 'POST*,TEMP*,!EKG*'.
         on_mismatch: If a file contradicts its sidecars or itself: raise, or warn and believe the signal's own file.
         keep_text: Annotation texts that may be kept, as a list: "[spike*]"; others become "annotation".
         overwrite: Write over pictures that exist already.
@@ -56,7 +60,10 @@ def inspect(
     from tsattn.recordings.readers import open_recordings
 
     told_preset = make_preset(preset, **_given(sfreq=sfreq, notch=notch, reference=reference), **(changes or {}))
-    reading = _given(unit=unit, subject=subject, type=type, on_mismatch=on_mismatch, keep_text=_texts(keep_text))
+    reading = _given(
+        unit=unit, subject=subject, type=type, signals=signal_names(signals), on_mismatch=on_mismatch,
+        keep_text=_texts(keep_text),
+    )  # fmt: skip
     quiet()
     if plot is not None and plot.suffix:
         plots.ending_of(plot)
@@ -114,6 +121,7 @@ def prepare(
     unit: Unit | None = None,
     subject: str | None = None,
     type: Type | None = None,
+    signals: str | None = None,
     on_mismatch: Literal["raise", "warn"] = "raise",
     keep_text: list[str] | None = None,
 ) -> None:
@@ -132,8 +140,11 @@ def prepare(
         changes: Any other parameter of the preset: `--changes.band "[1, 70]" --changes.bad_rules "[flat]"`.
         skip: Leave out recordings that cannot be prepared, and say so, instead of stopping.
         unit: Of the values, if the files do not say it or are wrong: nV, uV, mV or V.
-        subject: Pseudonym of the person, if all files are of one.
+        subject: Pseudonym of the person, if all files are of one; "folder" if each folder holds one person's files; or
+            a .csv or .tsv with the columns file and subject.
         type: Of channels whose type only their names could tell: seeg, ecog, eeg or dbs.
+        signals: Names or patterns of channels that are signals whatever is told of them, or with a leading ! that are
+            none, parted by commas: 'POST*,TEMP*,!EKG*'.
         on_mismatch: If a file contradicts its sidecars or itself: raise, or warn and believe the signal's own file.
         keep_text: Annotation texts that may be kept, as a list: "[spike*]"; others become "annotation".
     """
@@ -141,7 +152,10 @@ def prepare(
     from tsattn.recordings.readers import open_recordings
 
     quiet()
-    reading = _given(unit=unit, subject=subject, type=type, on_mismatch=on_mismatch, keep_text=_texts(keep_text))
+    reading = _given(
+        unit=unit, subject=subject, type=type, signals=signal_names(signals), on_mismatch=on_mismatch,
+        keep_text=_texts(keep_text),
+    )  # fmt: skip
     recordings = _opened(paths, reading) if skip else open_recordings(paths, **reading)
     named = _given(sfreq=sfreq, notch=notch, reference=reference, bads=bads) | (changes or {})
     with Hours(sum(recording.duration for recording in recordings)) as hours:
@@ -175,6 +189,20 @@ def _opened(paths: list[Path], reading: dict[str, Any]) -> list["Recording"]:
 
 def _given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
+
+
+def signal_names(signals: str | None) -> tuple[str, ...] | None:
+    """Return the names and patterns of channels in what was typed: parted by commas, in brackets and quotes or not.
+
+    Raises:
+        ValueError: If nothing was named.
+    """
+    if signals is None:
+        return None
+    names = tuple(word.strip().strip("'\"") for word in signals.strip().removeprefix("[").removesuffix("]").split(","))
+    if not all(name.removeprefix("!") for name in names):
+        raise ValueError(f"--signals is {signals!r}, expected names or patterns of channels, as in 'POST*,!EKG*'.")
+    return names
 
 
 def _texts(texts: list[str] | None) -> tuple[str, ...] | None:
@@ -262,6 +290,7 @@ def split(
     by: Literal["subject", "seizure", "time"] = "subject",
     fractions: list[float] = [0.7, 0.15, 0.15],  # noqa: B006
     folds: int | None = None,
+    subject: str | None = None,
     embargo: float = 125.0,
     twins: Literal["together", "drop", "raise"] = "together",
     seed: int = 0,
@@ -276,6 +305,8 @@ def split(
             are for training).
         fractions: Of training, validation and test; 0 leaves a part out.
         folds: Parts of one size instead, for cross-validation.
+        subject: Whose recordings are, where their files do not say it: "folder" (those of one folder are one
+            person's), or a .csv or .tsv with the columns recording and subject. Training reads it from the split.
         embargo: Seconds left out between parts of one recording: at least one window.
         twins: Recordings that hold the same signal: together (in one part), drop (the later one), or raise.
         seed: Of the dealing.
@@ -285,7 +316,7 @@ def split(
     from tsattn.recordings.splits.split import split as deal
 
     files.refuse_existing(out, overwrite)
-    made = deal(store, by, fractions, folds, seed, embargo, twins)
+    made = deal(store, by, fractions, folds, seed, embargo, twins, subject=subject)
     empty = [part for part, share in zip(("train", "val", "test"), fractions, strict=False) if share and not folds]
     empty = [part for part in empty if part not in made.parts]
     if empty:

@@ -22,6 +22,7 @@ from tsattn.recordings.preparation.plan import plan
 from tsattn.recordings.preparation.preset import Preset, make_preset
 from tsattn.recordings.recording import SIGNAL_TYPES, Note, Recording
 from tsattn.recordings.shafts import contact
+from tsattn.recordings.subjects import count_told, known
 
 WIDTH = 100
 FIRST_ONSETS = 4
@@ -34,6 +35,7 @@ class Inspection:
     Attributes:
         id: Of the recording.
         subject: Pseudonym.
+        subject_known: Whether something says whose it is, so that another subject is another person.
         reader: Which reader opened it, or "" if none did.
         duration: Seconds, gaps included.
         start_known: Whether the file says when it began (the date itself is not told).
@@ -58,6 +60,7 @@ class Inspection:
 
     id: str
     subject: str
+    subject_known: bool
     reader: str
     duration: float
     start_known: bool
@@ -119,6 +122,7 @@ def inspect(
     return Inspection(
         id=recording.id,
         subject=recording.subject,
+        subject_known=known(recording),
         reader=str(recording.about.get("reader", "")),
         duration=recording.duration,
         start_known=recording.start is not None,
@@ -156,7 +160,7 @@ def text(found: Inspection, full: bool = False) -> str:
     units = {unit or "not stated": count for unit, count in found.units.items()}
     lines = [
         found.id,
-        _line("subject", found.subject),
+        _line("subject", found.subject if found.subject_known else "not known"),
         _line("length", f"{clock_text(found.duration)}; start time {'known' if found.start_known else 'unknown'}"),
         _line("channels", f"{size} ({_told(found.types)}) at {rates}"),
         _line("units", f"{_told(units) if len(units) > 1 else next(iter(units))} in the file"),
@@ -219,10 +223,10 @@ def summary(found: Sequence[Inspection]) -> str:
         }
         for row in found
     ]
-    subjects = len({row.subject for row in found})
     total = clock_text(sum(row.duration for row in found))
     table = pd.DataFrame(rows).to_string(index=False, justify="right")
-    return f"{table}\n\n{len(found)} recordings of {subjects} subjects, {total} in all"
+    people = count_told(found, [not row.subject_known for row in found])
+    return f"{table}\n\n{len(found)} recordings of {people}, {total} in all"
 
 
 def clock_text(seconds: float) -> str:

@@ -21,6 +21,7 @@ from tsattn.recordings.splits.leaks import audit, same_signal, twins_in_report
 from tsattn.recordings.splits.split import By, as_recordings, split
 from tsattn.recordings.splits.splits import Span, Splits
 from tsattn.recordings.store import open_store
+from tsattn.recordings.subjects import assigned
 from tsattn.recordings.windows.batches import RecordingLoader, WindowBatches
 from tsattn.recordings.windows.channel_choice import MoreChannels, choose_channels, describe_choice
 from tsattn.recordings.windows.labels import Rule
@@ -188,7 +189,10 @@ class RecordingDataModule(lightning.LightningDataModule):
                 f"The recordings have {', '.join(f'{rate:g}' for rate in rates)} Hz, expected one rate: prepare them."
             )
         self.windowing.segment_samples(self.windowing.sfreq or rates[0])
-        self._audited = self._audit(recordings)
+        splits = self._given_split()
+        if splits is not None:
+            recordings = assigned(recordings, splits.made.get("subjects") or {})
+        self._audited = self._audit(recordings, splits)
         if self.bads == "drop":
             bad = sum(int((recording.channels["status"] == "bad").sum()) for recording in recordings)
             if bad:
@@ -212,17 +216,23 @@ class RecordingDataModule(lightning.LightningDataModule):
             choices.append(choice)
         self._channels, self._choices, self._recordings = channels, choices, recordings
 
-    def _audit(self, recordings: list[Recording]) -> Splits:
-        if self.splits in get_args(By):
-            return split(recordings, by=self.splits, seed=self.seed, embargo_seconds=self.windowing.window_seconds)  # type: ignore[arg-type]
+    def _given_split(self) -> Splits | None:
+        """Return the split that was given, None if it is made here."""
+        if self.splits is None or self.splits in get_args(By):
+            return None
         if self.splits is not None and not isinstance(self.splits, Splits) and not Path(self.splits).exists():
             raise FileNotFoundError(
                 f"There is no split at {self.splits}, expected a file of `tsattn recordings split`, or one of "
                 f"{', '.join(get_args(By))}."
             )
-        if self.splits is None:
+        return self.splits if isinstance(self.splits, Splits) else Splits.load(self.splits)
+
+    def _audit(self, recordings: list[Recording], splits: Splits | None) -> Splits:
+        if splits is None and self.splits is not None:
+            by: Any = self.splits
+            return split(recordings, by=by, seed=self.seed, embargo_seconds=self.windowing.window_seconds)
+        if splits is None:
             return Splits(tuple(Span(item.id, 0.0, item.duration, "test") for item in recordings))
-        splits = self.splits if isinstance(self.splits, Splits) else Splits.load(self.splits)
         twins = twins_in_report(recordings, splits)
         if twins is None:
             log.info("The split was not audited for these recordings: looking for leaks.")

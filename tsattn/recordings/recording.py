@@ -312,6 +312,8 @@ def from_array(
     edges = np.flatnonzero(missing[1:] != missing[:-1]) / sfreq
     rest.setdefault("gaps", tuple(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)))
     rest.setdefault("channels", make_channels(names, sfreq))
+    if subject is None:
+        rest["about"] = {"subject_from": "unknown", **rest.get("about", {})}
     return Recording(ArraySource(values), id, subject or id, duration=values.shape[1] / sfreq, **rest)
 
 

@@ -4,6 +4,7 @@ The range that `doubt` takes for plausible: the real recordings that we have spr
 deviation; an amplifier that nobody is connected to, by 1.5 to 1900), and a wrong prefix is a factor of 1000.
 """
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -13,8 +14,19 @@ from tsattn.recordings.measures import spans
 from tsattn.recordings.recording import SIGNAL_TYPES, Note, Recording
 
 FACTORS = {"nV": 1e-3, "uV": 1.0, "mV": 1e3, "V": 1e6}  # to microvolts
-WORDS = {"nanovolt": "nV", "microvolt": "uV", "millivolt": "mV", "volt": "V"}
+SPELLED = re.compile(  # uV, uVolt, microV, micro volts, [uV], mVrms; what lost its first letter (".V", "?V") is unknown
+    r"((?P<prefix>n|nano|u|mic|mcr?|micro|m|milli)[ ._-]?)?(v|vlt|volts?)([ ._-]?(rms|pp?))?", re.IGNORECASE
+)
+PREFIXES = {"n": "nV", "nano": "nV", "m": "mV", "milli": "mV", None: "V"}  # every other one is micro
 MICRO = ("µ", "μ", "Âµ", "Î¼", "\x83Ê", "æ")  # µ, μ; both in UTF-8 read as Latin-1; Shift-JIS; code page 437
+OTHER = re.compile(  # units that are known, and not of voltage
+    r"%|percent|pct|bpm|/min|1/min|b/min|rpm|mmhg|cmh2o|kpa|hpa|pa|mbar|bar|psi|(deg(rees?)?|°|º|�)? ?(c|f|cel|celsius)?|"
+    r"deg(rees?)?|rad|k|kelvin|hz|khz|1/s|s|sec|ms|min|h|[kmg]?ohms?|[kmg]?[ωΩ]|[mun]?s/?(m|cm)?|[mun]?siemens|"
+    r"[munpf]?a|[munpf]?amp(ere)?s?|m?g|m/s\^?2|m/s2?|mg/dl|ml|l|l/min|ml/min|lpm|mmol/l|lux|lx|lm|db(spl|a)?|"
+    r"[munpf]?t|[munpf]?tesla|[mun]?w|n|newton|m|cm|mm|um|bool(ean)?|bits?|level|index|stages?|events?|counts?|none|"
+    r"no unit|unitless|dimensionless|arb\.?( units?)?|a\.?u\.?|aru|n/?a",
+    re.IGNORECASE,
+)
 SILENT = "do not state their unit"  # in a note or an error of a reader
 PLAUSIBLE = (0.5, 5000.0)  # µV
 
@@ -25,12 +37,21 @@ def volts(text: str) -> str | None:
     Args:
         text: As in the file: "uV", "µV" in any encoding, "MV", "microvolts", ...
     """
+    found = SPELLED.fullmatch(_plain(text))
+    return None if found is None else PREFIXES.get(found["prefix"] and found["prefix"].casefold(), "uV")
+
+
+def known_as_other(text: str) -> bool:
+    """Return whether a file's word is a unit that is known, and none of voltage: "%", "bpm", "degC"; or no word."""
+    word = _plain(text)
+    return volts(text) is None and (not any(map(str.isalnum, word)) or bool(OTHER.fullmatch(word)))
+
+
+def _plain(text: str) -> str:
     word = text.strip().strip("\x00")
     for micro in sorted(MICRO, key=len, reverse=True):
         word = word.replace(micro, "u")
-    word = word.casefold().rstrip(".")
-    word = WORDS.get(word.removesuffix("s"), word)
-    return {unit.casefold(): unit for unit in FACTORS}.get(word.casefold())
+    return word.strip().strip("[](){}<>").strip().rstrip(".")
 
 
 def factor(unit: str) -> float:

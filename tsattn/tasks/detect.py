@@ -29,6 +29,7 @@ from tsattn.events.table import seizures
 from tsattn.layers.classifier import Pooling, SegmentClassifier, answered
 from tsattn.recordings.modules import RecordingDataModule
 from tsattn.recordings.splits.splits import Span
+from tsattn.recordings.subjects import refuse_unknown
 from tsattn.tasks.optim import Decay
 from tsattn.tasks.recordings import Contract, RecordingTask, gathered, masks, subjects
 
@@ -151,6 +152,7 @@ class DetectTask(RecordingTask):
                 f"label is {self.data.labelling.rule!r}, expected last_segment: a probability speaks of the window's "
                 "last segment."
             )
+        self._check_people("val" if stage in ("fit", "validate") else "test", stage)
         people = subjects(self.data, "train")
         if stage == "fit" and self.adapt == "subject" and len(people) > 1:
             raise ValueError(f"adapt='subject' is for one person, training has {len(people)}: prepare theirs alone.")
@@ -161,6 +163,17 @@ class DetectTask(RecordingTask):
     def learn_of(self, spec: SignalSpec, train: tuple[str, ...], val: tuple[str, ...]) -> SignalSpec:
         """Return the specification with this training's subjects."""
         return replace(spec, trained_on=tuple(sorted({*spec.trained_on, *train})), validated_on=val)
+
+    def _check_people(self, part: str, stage: str) -> None:
+        """Refuse to train on and to score recordings of people whom nothing tells apart."""
+        if stage != "fit" or self.adapt == "subject":
+            return
+        ids = {
+            name: {span.recording for span in self.data.audited.spans if span.part == name} for name in ("train", part)
+        }
+        if any(a != b for a in ids["train"] for b in ids[part]):
+            those = [item for item in self.data.recordings if item.id in ids["train"] | ids[part]]
+            refuse_unknown(those, "Training a detector", store="STORE")
 
     def _check_subjects(self, part: str) -> None:
         """Refuse to score a subject whose labels were seen, except by a detector that is made for one person."""

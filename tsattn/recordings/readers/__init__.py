@@ -29,8 +29,14 @@ class Reading:
 
     Attributes:
         unit: Of the values in the file, against what it says or keeps silent about.
-        subject: Pseudonym of the person; without it BIDS says who it is, or a hash of the header's patient code.
+        subject: Pseudonym of the person; or "folder": each folder holds one person's recordings, where no data set
+            names the people; or the path of a .csv or .tsv with a column of files (or recordings' ids) and one of
+            subjects. Without it BIDS says who it is, or a hash of the header's patient code; if nothing does, the
+            recording counts as unknown (`tsattn.recordings.subjects`).
         type: Of the channels that may record the brain, where only their names tell (LA3, F3) or nothing does.
+        signals: Names of channels that record the brain, whatever their names or the file's sidecars tell, or
+            patterns (`POST*`); a leading `!` says of channels that they do not (`!EKG*`). Case makes no difference,
+            and a later pattern overrules those before it.
         seizure_words: Annotations that hold one of these words are seizures.
         keep_text: Annotation texts that may be kept as they are (`*` stands for anything); every other one becomes
             "annotation".
@@ -42,6 +48,7 @@ class Reading:
     unit: Unit | None = None
     subject: str | None = None
     type: str | None = None
+    signals: tuple[str, ...] = ()
     seizure_words: tuple[str, ...] = ("seizure", "sz", "ictal")
     keep_text: tuple[str, ...] = ()
     on_mismatch: Literal["raise", "warn"] = "raise"
@@ -71,12 +78,18 @@ def open_recordings(path: str | Path | Sequence[str | Path], **reading: Any) -> 
         ValueError: If no reader knows it, it is damaged, or two recordings have the same id: what was found, and what
             was expected.
     """
+    from tsattn.recordings.readers.channel_names import refuse_idle
+    from tsattn.recordings.subjects import refuse_idle_table
+
     paths = [path] if isinstance(path, str | Path) else list(path)
+    said = Reading(**reading)
     found: list[Recording] = []
     for one in paths:
-        recordings, left = find_recordings(one, Reading(**reading))
+        recordings, left = find_recordings(one, said)
         found += with_left(recordings, left)
     _refuse_doubles(found)
+    refuse_idle(said.signals, found)
+    refuse_idle_table(found, said.subject)
     return found
 
 
@@ -91,12 +104,19 @@ def find_recordings(path: str | Path, reading: Reading) -> tuple[list[Recording]
         FileNotFoundError: If nothing is there.
         ValueError: If it is a file that cannot be read, or a folder in which nothing can.
     """
+    from tsattn.recordings import subjects
+    from tsattn.recordings.readers.channel_names import call_signals
+
     path = Path(path)
     refuse_absent(path)
     read = _reader_for(path)
     if read is not None:
-        found = read(path, reading)
-        return found if isinstance(found, tuple) else (found, [])
+        whose = reading.subject if reading.subject == subjects.FOLDER or subjects.is_table(reading.subject) else None
+        settled = whose is not None and not (path / "zarr.json").is_file()
+        found = read(path, replace(reading, subject=None) if settled else reading)
+        recordings, left = found if isinstance(found, tuple) else (found, [])
+        recordings = subjects.assigned(recordings, whose) if settled else recordings
+        return [call_signals(recording, reading.signals, reading.type) for recording in recordings], left
     if path.is_file():
         raise ValueError(_unknown(path))
     recordings, left = _search(path, reading)

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from tsattn.recordings.privacy import label, pseudonym
+from tsattn.recordings import subjects
+from tsattn.recordings.privacy import label
 from tsattn.recordings.readers import Reading, recording_id
 from tsattn.recordings.readers.annotations import to_events
 from tsattn.recordings.readers.channel_names import contacts, settle_types, unique
@@ -23,7 +24,7 @@ from tsattn.recordings.readers.edf_header import Header, Signal, is_edf, read_he
 from tsattn.recordings.readers.edf_time import Annotation, read_times
 from tsattn.recordings.readers.event_times import fit_events
 from tsattn.recordings.recording import Note, Recording, make_channels
-from tsattn.recordings.units import check_silent, factor, volts
+from tsattn.recordings.units import check_silent, factor, known_as_other, volts
 
 NAME = "EDF"
 BLOCK = 1 << 25  # bytes read at once
@@ -133,13 +134,6 @@ def read(path: Path, reading: Reading) -> list[Recording]:
     notes += said
     recording, told = _recording(path, header, clock, reading)
     events, heard = _events(annotations, header, recording, reading)
-    if len(header.person) == 0 and reading.subject is None:
-        told += (
-            Note(
-                "warning",
-                "The header does not tell whose recording it is: pass subject=... if there are more of theirs.",
-            ),
-        )
     start = None if header.start is None else header.start + timedelta(seconds=first)
     recording = replace(recording, events=events, start=start, notes=notes + told + heard)
     return [check_silent(recording, called)]
@@ -174,10 +168,16 @@ def _recording(path: Path, header: Header, clock: Clock, reading: Reading) -> tu
     renamed = sum(name != signal.label for name, signal in zip(names, signals, strict=True))
     if renamed:
         notes.append(Note("warning", f"{renamed} channels share their name or have none: a number was put behind it."))
-    blank = [not any(letter.isalnum() for letter in signal.dimension) for signal in signals]
+    blank = [not any(map(str.isalnum, word)) and "%" not in word for word in (s.dimension for s in signals)]
     known = [volts(signal.dimension) for signal in signals]
-    in_volts = [unit is not None or empty for unit, empty in zip(known, blank, strict=True)]
-    types, said = settle_types([signal.label for signal in signals], in_volts, reading.type)
+    unknown = [
+        "" if unit or empty or known_as_other(signal.dimension) else signal.dimension
+        for unit, empty, signal in zip(known, blank, signals, strict=True)
+    ]
+    decided = reading.unit is not None  # `unit` speaks of words that are not known, and never of "%" or "degC"
+    in_volts = [unit is not None or empty or (bool(word) and decided)
+                for unit, empty, word in zip(known, blank, unknown, strict=True)]  # fmt: skip
+    types, said = settle_types([signal.label for signal in signals], in_volts, reading, unknown)
     notes += said
     flat = [s.physical[0] == s.physical[1] or s.digital[0] == s.digital[1] for s in signals]
     gains, bases, units = [], [], []
@@ -217,7 +217,7 @@ def _recording(path: Path, header: Header, clock: Clock, reading: Reading) -> tu
         tuple(bases),
     )
     filters = sorted({text for signal in signals if (text := _prefilter(signal.prefilter))})
-    subject = reading.subject or pseudonym(header.person or str(path.absolute()), "sub")
+    subject, whose, nobody = subjects.of_file(path, reading, header.person)
     recording = Recording(
         source,
         recording_id(path),
@@ -226,9 +226,9 @@ def _recording(path: Path, header: Header, clock: Clock, reading: Reading) -> tu
         clock.duration,
         gaps=clock.gaps,
         files=(path,),
-        about={"reader": NAME, "format": header.kind, "prefilter": filters},
+        about={"reader": NAME, "format": header.kind, "prefilter": filters, **whose},
     )
-    return recording, tuple(notes)
+    return recording, (*notes, *nobody)
 
 
 def _calibration(signal: Signal, scale: float) -> tuple[float, float]:

@@ -19,10 +19,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from tsattn.recordings.privacy import is_bids_name, label, pseudonym
+from tsattn.recordings import subjects
+from tsattn.recordings.privacy import is_bids_name, label
 from tsattn.recordings.readers import Reading, recording_id
 from tsattn.recordings.readers.annotations import to_events
-from tsattn.recordings.readers.channel_names import guess_types
+from tsattn.recordings.readers.channel_names import settle_types
 from tsattn.recordings.readers.event_times import fit_events
 from tsattn.recordings.readers.stretches import Stretch, common_gaps, in_seconds
 from tsattn.recordings.recording import Note, Recording, make_channels
@@ -151,22 +152,23 @@ def _open(path: Path, reading: Reading) -> Recording:
     notes += told
     units, factors = _units(info, reading, notes)
     events, said = _events(session, [channel["name"] for channel in info], begin, duration, reading)
-    patient = _patient(session)
+    subject, whose, nobody = _subject(path, _patient(session), reading)
+    notes += nobody
     names = [channel["name"].strip() for channel in info]
+    types, told_types = settle_types(names, [True] * len(names), reading, default="seeg")
+    notes += told_types
     return Recording(
         source=MefSource(path, tuple(channel["name"] for channel in info), factors, tuple(stretches)),
         id=recording_id(path),
-        subject=_subject(path, patient, reading),
-        channels=make_channels(
-            names, rates, [kind or reading.type or "seeg" for kind in guess_types(names)], unit=units
-        ),
+        subject=subject,
+        channels=make_channels(names, rates, types, unit=units),
         duration=duration,
         events=events,
         gaps=gaps,
         start=datetime.fromtimestamp(begin / 1e6, UTC) if begin > 0 else None,
         notes=(*notes, *said),
         files=tuple(sorted(path.rglob("*.tdat"))),
-        about={"reader": NAME},
+        about={"reader": NAME, **whose},
     )
 
 
@@ -208,10 +210,13 @@ def _stretches(toc: np.ndarray, sfreq: float, begin: int, who: str) -> tuple[tup
 
 def _units(info: list[dict[str, Any]], reading: Reading, notes: list[Note]) -> tuple[list[str], tuple[float, ...]]:
     units, factors, silent, unscaled = [], [], 0, 0
+    words: dict[str, None] = {}
     for channel in info:
         word = bytes(channel["unit"][0]).split(b"\0")[0].decode("utf-8", "replace")
         unit = reading.unit or volts(word)
-        silent += unit is None
+        if unit is None:
+            silent += 1
+            words[repr("".join(filter(str.isprintable, word))[:16])] = None
         scale = float(channel["ufact"][0])
         if scale == 0 or not np.isfinite(scale):  # the format's "no entry"
             unscaled += 1
@@ -220,7 +225,11 @@ def _units(info: list[dict[str, Any]], reading: Reading, notes: list[Note]) -> t
         factors.append(scale * factor(unit or "uV"))
     if silent:
         notes.append(
-            Note("warning", f"{silent} channels state no unit of voltage: taken as uV (unit=... says otherwise).")
+            Note(
+                "warning",
+                f"{silent} channels state no unit of voltage ({', '.join(words)}): taken as uV (unit=... says "
+                "otherwise).",
+            )
         )
     if unscaled:
         notes.append(Note("warning", f"{unscaled} channels have no conversion factor: taken as 1."))
@@ -236,13 +245,11 @@ def _patient(session: Any) -> str:
     return "" if code.casefold() in ("", "none", "not_entered", "not entered") else code
 
 
-def _subject(path: Path, patient: str, reading: Reading) -> str:
-    if reading.subject:
-        return reading.subject
+def _subject(path: Path, patient: str, reading: Reading) -> tuple[str, dict[str, Any], tuple[Note, ...]]:
     named = re.match(r"sub-[A-Za-z0-9]+", path.name)
-    if named and is_bids_name(path.name):
-        return named[0]
-    return pseudonym(patient or os.path.abspath(path), "sub")
+    if named and is_bids_name(path.name) and not reading.subject:
+        return named[0], {}, ()
+    return subjects.of_file(path, reading, patient)
 
 
 def _events(

@@ -5,7 +5,6 @@ which refuses files with gaps (neo 0.14.6); where there are none, values are the
 """
 
 import itertools
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from tsattn.recordings.privacy import label, pseudonym
+from tsattn.recordings import subjects
+from tsattn.recordings.privacy import label
 from tsattn.recordings.readers import Reading, recording_id
 from tsattn.recordings.readers.channel_names import settle_types, unique
 from tsattn.recordings.readers.clock import LONGEST_GAP, Clock, follow
@@ -100,7 +100,7 @@ def read(path: Path, reading: Reading) -> list[Recording]:
     names = unique([channel.name for channel in channels])
     if names != [channel.name for channel in channels]:
         notes.append(Note("warning", "Several files state the same channel: a number was put behind its name."))
-    types, said = settle_types([channel.name for channel in channels], [True] * len(channels), reading.type)
+    types, said = settle_types([channel.name for channel in channels], [True] * len(channels), reading)
     notes += said
     if path.is_dir() and any(path.glob("*.[nN][eE][vV]")):
         notes.append(Note("warning", "Events in .nev files are not read."))
@@ -114,23 +114,19 @@ def read(path: Path, reading: Reading) -> list[Recording]:
     rates = [channel.sfreq for channel in channels]
     gaps, lost = common_gaps(recorded, rates, duration)
     notes += lost
-    if reading.subject is None:
-        notes.append(
-            Note(
-                "warning", "The files do not tell whose recording it is: pass subject=... if there are more of theirs."
-            )
-        )
+    subject, whose, nobody = subjects.of_file(path, reading)
+    notes += nobody
     used = tuple(channel.path for channel in channels)
     recording = Recording(
         NcsSource(tuple(channels), begin),
         recording_id(path),
-        reading.subject or pseudonym(os.path.abspath(path), "sub"),
+        subject,
         make_channels(names, rates, types, unit="V"),
         duration,
         gaps=gaps,
         notes=tuple(dict.fromkeys(notes)),
         files=used,
-        about={"reader": NAME},
+        about={"reader": NAME, **whose},
     )
     return [recording]
 

@@ -5,7 +5,6 @@
 schema 2 (nwb-schema.readthedocs.io), ElectricalSeries and TimeSeries; seen with pynwb 4.2.
 """
 
-import os
 import re
 import warnings
 from collections.abc import Sequence
@@ -20,7 +19,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from tsattn.recordings.privacy import is_bids_name, label, pseudonym
+from tsattn.recordings import subjects
+from tsattn.recordings.privacy import is_bids_name, label
 from tsattn.recordings.readers import Reading, hdf5, recording_id
 from tsattn.recordings.readers.annotations import to_events
 from tsattn.recordings.readers.event_times import fit_events
@@ -154,12 +154,15 @@ def _recording(path: Path, series: Any, content: Any, who: str, reading: Reading
             Note("warning", "The file says that its values are volts (conversion 1); unit=... says otherwise.")
         )
     events, heard = _events(content, begin, duration, channels["name"].tolist(), reading)
-    patient = getattr(content.subject, "subject_id", None) or os.path.abspath(path)
     named = re.match(r"sub-[A-Za-z0-9]+", path.name) if is_bids_name(path.name) else None
+    subject, whose, nobody = subjects.of_file(path, reading, getattr(content.subject, "subject_id", None) or "")
+    if named and not reading.subject:
+        subject, whose, nobody = named[0], {}, ()
+    notes += nobody
     return Recording(
         source=NwbSource(Path(data.file.filename), data.name, _cache(data), factors, offset, stretches),
         id=recording_id(path),
-        subject=reading.subject or (named[0] if named else pseudonym(patient, "sub")),
+        subject=subject,
         channels=channels,
         duration=duration,
         events=events,
@@ -167,7 +170,7 @@ def _recording(path: Path, series: Any, content: Any, who: str, reading: Reading
         start=content.session_start_time + timedelta(seconds=begin) if content.session_start_time else None,
         notes=(*notes, *said, *heard),
         files=tuple(dict.fromkeys((path, Path(data.file.filename)))),
-        about={"reader": NAME},
+        about={"reader": NAME, **whose},
     )
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from tsattn.recordings.readers import Reading
-from tsattn.recordings.readers.channel_names import guess_types
+from tsattn.recordings.readers.channel_names import settle_types
 from tsattn.recordings.recording import Note, make_channels
 
 NAMES = ("label", "channel_name", "electrode_name", "electrode_label", "name")
@@ -33,7 +33,8 @@ def electrodes(series: Any, sfreq: float, reading: Reading) -> tuple[pd.DataFram
         notes.append(
             Note("warning", "The electrode table has no column of unique labels: channels are called E1 ... En.")
         )
-    types = [kind or reading.type or "seeg" for kind in guess_types(names)]
+    types, said = settle_types(names, [True] * len(names), reading, default="seeg")
+    notes += said
     bad = np.zeros(len(table), bool)
     for name in BAD:
         if name in table:

@@ -25,8 +25,8 @@ def read(path: Path, reading: Reading) -> list[Recording]:
     Raises:
         ValueError: If it is not a store of ours, is half-written, or something was asked for that is settled.
     """
-    for name in ("unit", "subject", "type"):
-        if getattr(reading, name) is not None:
+    for name in ("unit", "subject", "type", "signals"):
+        if getattr(reading, name):
             raise ValueError(f"{name} was given for a store, where it is settled: pass it when preparing.")
     store = open_store(path)
     told = f"{NAME}, preset {store.preset['name']}"

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from tsattn.recordings.privacy import label, pseudonym
+from tsattn.recordings import subjects
+from tsattn.recordings.privacy import label
 from tsattn.recordings.readers import Reading, is_pointer, recording_id, version
 from tsattn.recordings.readers.annotations import MACHINE, to_events
 from tsattn.recordings.readers.channel_names import settle_types
@@ -27,7 +28,7 @@ from tsattn.recordings.readers.edf_header import ANONYMOUS
 from tsattn.recordings.readers.event_times import fit_events
 from tsattn.recordings.readers.raw_times import brainvision_data, read_clock
 from tsattn.recordings.recording import SIGNAL_TYPES, Note, Recording, make_channels
-from tsattn.recordings.units import check_silent, factor, volts
+from tsattn.recordings.units import check_silent, factor, known_as_other, volts
 
 NAME = "mne"
 BEGINS = {  # ending: first bytes of such a file, if they are always the same
@@ -56,6 +57,7 @@ BESIDE = {  # other files of a recording, by the ending of the one that mne open
     ".eeg": (".21e", ".pnt", ".log", ".cmt", ".cn2", ".11d", ".reg", ".evt"),
     ".data": (".head",),
 }
+MNE_VOLTS = ("V", "mV", "µV", "uV", "nV")  # that mne brings to volts
 WORDS = (  # in mne's warnings, and what we say instead
     ("annotation", "mne left out or cut annotations that lie outside of the data."),
     ("unit", "mne had to assume the unit of some channels."),
@@ -147,16 +149,12 @@ def read(path: Path, reading: Reading) -> list[Recording]:
     events, told = fit_events(events, clock.duration, reading.bad_events, sfreq)
     notes += told
     who = _person(raw)
-    if not who and reading.subject is None:
-        notes += (
-            Note(
-                "warning", "The file does not tell whose recording it is: pass subject=... if there are more of theirs."
-            ),
-        )
+    subject, whose, nobody = subjects.of_file(path, reading, who)
+    notes += nobody
     recording = Recording(
         MneSource(path, clock, sfreq, scales, blanks),
         recording_id(path),
-        reading.subject or pseudonym(who or os.path.abspath(path), "sub"),
+        subject,
         channels,
         clock.duration,
         events,
@@ -165,7 +163,7 @@ def read(path: Path, reading: Reading) -> list[Recording]:
         coordinate_frame=_frame(raw),
         notes=notes,
         files=_files(path, raw),
-        about={"reader": NAME, "format": _ending(path).lstrip("."), "mne": _version()},
+        about={"reader": NAME, "format": _ending(path).lstrip("."), "mne": _version(), **whose},
     )
     return [check_silent(recording, called)]
 
@@ -215,28 +213,39 @@ def _channels(raw: Any, path: Path, reading: Reading) -> tuple[Any, tuple[float,
     from mne._fiff.constants import FIFF
 
     kinds = raw.get_channel_types()
+    written = getattr(raw, "_orig_units", {})
+    words = [str(written.get(name, "V")) for name in raw.ch_names]
+    named = [name in written and kind != "stim" for name, kind in zip(raw.ch_names, kinds, strict=True)]
+    unknown = [mine and volts(word) is None and not known_as_other(word)
+               for mine, word in zip(named, words, strict=True)]  # fmt: skip
     in_volts = [
-        channel["unit"] == FIFF.FIFF_UNIT_V and kind != "stim"
-        for channel, kind in zip(raw.info["chs"], kinds, strict=True)
+        (channel["unit"] == FIFF.FIFF_UNIT_V and kind != "stim")
+        or (mine and volts(word) is not None)
+        or (strange and reading.unit is not None)
+        for channel, kind, mine, word, strange in zip(raw.info["chs"], kinds, named, words, unknown, strict=True)
     ]
     stated = [kind if kind in (*SIGNAL_TYPES, "ecg", "emg", "eog", "stim") else "misc" for kind in kinds]
     notes: tuple[Note, ...] = ()
     if _ending(path) not in TYPED:
-        guessed, notes = settle_types(raw.ch_names, [kind == "eeg" for kind in kinds], reading.type)
-        stated = [g if kind == "eeg" else s for g, s, kind in zip(guessed, stated, kinds, strict=True)]
+        open_ = [kind in ("eeg", "misc", "bio") for kind in kinds]  # mne guesses by unit and position, and we by name
+        strange_words = [word if strange else "" for word, strange in zip(words, unknown, strict=True)]
+        could = [may and volt for may, volt in zip(open_, in_volts, strict=True)]
+        guessed, notes = settle_types(raw.ch_names, could, reading, strange_words)
+        stated = [g if may else s for g, s, may in zip(guessed, stated, could, strict=True)]
     elif reading.type:
         stated = [reading.type if kind == "eeg" else kind for kind in stated]
-    written = getattr(raw, "_orig_units", {})
     if reading.unit and not written and _ending(path) not in TYPED:
         raise ValueError(
             f"{label(path)}: unit={reading.unit!r} cannot be taken for this format, whose own calibration mne uses."
         )
     units, scales = [], []
-    for name, volt in zip(raw.ch_names, in_volts, strict=True):
-        word = str(written.get(name, "V"))
+    for name, volt, word, mine in zip(raw.ch_names, in_volts, words, named, strict=True):
         unit = volts(word) if volt else word if name in written else ""
         scale = 1e6 if volt else 1.0
-        if volt and reading.unit:
+        if volt and mine and word not in MNE_VOLTS:  # mne leaves the file's numbers as they are
+            scale = factor(reading.unit or unit or "uV")
+            unit = reading.unit or unit
+        elif volt and reading.unit:
             scale *= factor(reading.unit) / factor(unit or "uV")  # mne takes what says nothing for microvolts
             unit = reading.unit
         units.append(unit or "")

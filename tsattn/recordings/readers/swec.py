@@ -8,7 +8,6 @@ The parts are read one by one, not through the virtual data set: HDF5 gives zero
 set that is open keeps decoded chunks of every part that was touched, which no limit bounds.
 """
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +18,8 @@ import numpy as np
 from jaxtyping import Float
 
 from tsattn.events.table import no_events
-from tsattn.recordings.privacy import label, pseudonym
+from tsattn.recordings import subjects
+from tsattn.recordings.privacy import label
 from tsattn.recordings.readers import Left, Reading, hdf5
 from tsattn.recordings.readers.seizures import seizure_table
 from tsattn.recordings.recording import Note, Recording, make_channels
@@ -116,7 +116,10 @@ def _open(path: Path, reading: Reading) -> Recording:
         notes += (
             Note("warning", f"{patient} is known to be the same patient as {twin}: keep both on one side of a split."),
         )
-    subject = reading.subject or (f"sub-swec{patient}" if patient else pseudonym(os.path.abspath(path), "sub"))
+    subject, whose, nobody = subjects.of_file(path, reading)
+    if patient and not reading.subject:
+        subject, whose, nobody = f"sub-swec{patient}", {}, ()
+    notes += nobody
     return Recording(
         source=SwecSource(parts, factor(reading.unit or "uV")),
         id=subject,
@@ -133,6 +136,7 @@ def _open(path: Path, reading: Reading) -> Recording:
             "data set": "SWEC iEEG",
             "licence": "CDLA-Permissive-2.0",
             "done before": "median reference; zero-phase band-pass from 0.5 Hz to 120 or 150 Hz (its documents differ)",
+            **whose,
         },
     )
 

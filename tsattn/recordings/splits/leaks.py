@@ -19,6 +19,7 @@ from tsattn.recordings.recording import Recording
 from tsattn.recordings.splits.fingerprint import OFFSET_BIN, Fingerprint, Twins, find_twins
 from tsattn.recordings.splits.fingerprint_cache import kept_fingerprint
 from tsattn.recordings.splits.splits import Span, Splits
+from tsattn.recordings.subjects import known
 
 log = logging.getLogger(__name__)
 
@@ -219,6 +220,7 @@ def _row(part: str, recordings: Sequence[Recording], spans: dict[int, list[Span]
     return {
         "recordings": len(used),
         "subjects": len({recordings[i].subject for i in used}),
+        "unknown": sum(not known(recordings[i]) for i in used),
         "hours": round(sum(s.end - s.begin for i in used for s in inside[i]) / 3600, 4),
         "seizures": int(count),
     }

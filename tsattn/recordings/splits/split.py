@@ -19,6 +19,7 @@ from tsattn.recordings.splits.leaks import audit, close_in_time, same_signal
 from tsattn.recordings.splits.splits import PARTS, Span, Splits
 from tsattn.recordings.splits.time_axes import Axis, Piece, groups_of, in_time, merged, time_axes, to_spans
 from tsattn.recordings.store import Store, open_store
+from tsattn.recordings.subjects import Whose, assigned, known, refuse_idle_table, refuse_unknown
 
 By = Literal["subject", "seizure", "time"]
 Same = Literal["together", "drop", "raise"]
@@ -34,6 +35,7 @@ def split(
     embargo_seconds: float = 125.0,
     twins: Same = "together",
     fingerprints: Sequence[Fingerprint] | None = None,
+    subject: Whose = None,
 ) -> Splits:
     """Split recordings into training, validation and test, or into folds.
 
@@ -50,22 +52,33 @@ def split(
         twins: Of recordings that hold the same signal: "together" cuts them at the same places, and keeps subjects
             who share a signal in one part; "drop" leaves the later id out; "raise" refuses.
         fingerprints: Of each recording, if they are known; else every sample is read once.
+        subject: Whose recordings are, where their files do not say it: "folder" (those of one folder are one
+            person's), the path of a .csv or .tsv of recordings and subjects, or a mapping of ids to subjects. It is
+            kept in the split, and training reads it there.
 
     Returns:
         The split, audited; `report["notes"]` says what could not be had.
 
     Raises:
-        ValueError: If there are too few subjects, the numbers make no sense, or with "raise" there are twins.
+        ValueError: If there are too few subjects, the numbers make no sense, with "raise" there are twins, or by
+            "subject" nothing says whose a recording is.
     """
     for name, word, words in (("by", by, get_args(By)), ("twins", twins, get_args(Same))):
         if word not in words:
             raise ValueError(f"{name} is {word!r}, expected one of {', '.join(words)}.")
-    listed = as_recordings(recordings)
+    given = as_recordings(recordings)
+    listed = assigned(given, subject)
+    refuse_idle_table(listed, subject)
+    if by == "subject":
+        refuse_unknown(listed, "A split by subject")
     shares = _shares(fractions, folds, by)
     if not embargo_seconds >= 0:
         raise ValueError(f"embargo_seconds is {embargo_seconds:g}, expected at least a window's length.")
     same = same_signal(listed, fingerprints)
     notes: list[str] = []
+    nobody = sum(not known(recording) for recording in listed)
+    if nobody and len(listed) > 1:
+        notes.append(f"{nobody} recordings do not say whose they are: each is taken for a person of its own.")
     if same and twins == "raise":
         a, b = listed[same[0].first].id, listed[same[0].second].id
         raise ValueError(f'{a} and {b} hold the same signal. Remove one, or pass twins="together" or "drop".')
@@ -83,6 +96,8 @@ def split(
     spans = to_spans(listed, dealt, embargo_seconds)
     made: dict[str, Any] = {"by": by, "seed": seed, "embargo_seconds": embargo_seconds, "twins": twins}
     made |= {"fractions": list(fractions)} if folds is None else {"folds": folds}
+    renamed = {new.id: new.subject for new, old in zip(listed, given, strict=True) if new.subject != old.subject}
+    made |= {"subjects": renamed} if renamed else {}
     place = {recording.id: recording for recording in listed}
     why = {"subject": ": too few subjects have one", "seizure": ": too few lie far enough apart"}.get(by, "")
     for part in shares:

@@ -43,7 +43,8 @@ class Splits:
 
     Attributes:
         spans: Sorted by recording and time.
-        made: How: `by`, `fractions` or `folds`, `seed`, `embargo_seconds`.
+        made: How: `by`, `fractions` or `folds`, `seed`, `embargo_seconds`; `subjects`: the subject of a recording's
+            id, where the user said it when splitting.
         report: Of the audit; see `leaks.audit`.
     """
 
@@ -133,9 +134,10 @@ class Splits:
         """The report in a few lines."""
         lines = []
         for part, row in self.report.get("parts", {}).items():
+            nobody = f" ({row['unknown']} not known)" if row.get("unknown") else ""
             lines.append(
-                f"{part:>6}: {row['recordings']:4d} recordings, {row['subjects']:3d} subjects, {row['hours']:9.2f} h, "
-                f"{row['seizures']:4d} seizures"
+                f"{part:>6}: {row['recordings']:4d} recordings, {row['subjects']:3d} subjects{nobody}, "
+                f"{row['hours']:9.2f} h, {row['seizures']:4d} seizures"
             )
         for twin in self.report.get("twins", []):
             a, b = twin["recordings"]
