@@ -481,6 +481,8 @@ class SignalSpec:
         pretrained_on: Pseudonyms of the subjects in pre-training, whose labels were not used.
         trained_on: Of those in training.
         validated_on: Of those by whom the best epoch and the post-processing were chosen.
+        domain: What the training recordings were like: types of channels, rates at which they were recorded, numbers
+            of channels, pairs or single contacts (`tsattn.recordings.domain`); None if that is not known.
     """
 
     preparation: dict[str, Any]
@@ -492,6 +494,7 @@ class SignalSpec:
     pretrained_on: tuple[str, ...] = ()
     trained_on: tuple[str, ...] = ()
     validated_on: tuple[str, ...] = ()
+    domain: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists, numbers and strings; `SignalSpec.from_dict` reads them back."""

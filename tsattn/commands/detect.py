@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 from collections.abc import Iterator
 from datetime import timedelta
@@ -34,6 +35,7 @@ def detect(
     signals: str | None = None,
     subject: str | None = None,
     on_mismatch: Literal["raise", "warn"] = "raise",
+    strict: bool = False,
     overwrite: bool = False,
 ) -> None:
     """Find seizures in a recording of any length, in bounded memory; goes on where it stopped.
@@ -59,6 +61,7 @@ def detect(
             none, parted by commas: 'POST*,!EKG*'.
         subject: Pseudonym of the person.
         on_mismatch: If a file contradicts its sidecars or itself: raise, or warn and believe the signal's own file.
+        strict: Refuse a recording that is unlike those of the training, by type, rate, montage or number of channels.
         overwrite: Write over files that exist already.
     """
     from dataclasses import replace
@@ -73,6 +76,7 @@ def detect(
     from tsattn.events.files import write_events
 
     quiet()
+    logging.getLogger("tsattn.detection.detector.unlike_training").setLevel(logging.ERROR)  # printed below
     if out.suffix.lower() not in Suffix:
         raise ValueError(f"--out ends in {out.suffix or 'nothing'}, expected .tsv, .csv or .edf.")
     about = out.with_suffix(".json")
@@ -99,6 +103,7 @@ def detect(
                 postprocessing=setting,
                 more_channels=more_channels,
                 stride=stride,
+                strict=strict,
                 partial=partial,
                 keep_partial=True,  # until everything is written
                 progress=(lambda done, whole: hours(item.id, done, whole)) if first else None,
@@ -120,6 +125,8 @@ def detect(
         for file in out.parent.glob(f"{partial.name}*"):
             file.unlink(missing_ok=True)
         print(told(found))
+        for sentence in found.provenance["unlike_training"]:
+            print(f"warning: {sentence}")
         if found.provenance["subject_seen"]:
             print(found.provenance["subject_seen"])
         if detector.spec.postprocessing is None and threshold is None:

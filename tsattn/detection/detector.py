@@ -25,6 +25,7 @@ from tsattn.detection.streaming import Grid, make_grid, stream
 from tsattn.events.detect import PostProcessing
 from tsattn.layers.classifier import SegmentClassifier
 from tsattn.layers.lora import load_adapters, norms
+from tsattn.recordings.domain import unlike
 from tsattn.recordings.preparation.preset import Preset, differences
 from tsattn.recordings.preparation.view import prepared_view
 from tsattn.recordings.readers import Reading
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from tsattn.detection.explain import Explanation
 
 log = logging.getLogger(__name__)
+doubts = logging.getLogger(f"{__name__}.unlike_training")
 SAVE_SECONDS = 30.0  # between two savings of what is done
 PLAIN = PostProcessing()  # where none was fitted
 Progress = Callable[[float, float], None]
@@ -182,6 +184,7 @@ class Detector(ModelHubMixin):
         partial: Path | None = None,
         keep_partial: bool = False,
         progress: Progress | None = None,
+        strict: bool = False,
         **options: Any,
     ) -> Detection:
         """Find the seizures of a recording.
@@ -198,14 +201,22 @@ class Detector(ModelHubMixin):
             partial: A file in which what is done is kept, so that the same call goes on after an interruption.
             keep_partial: Whether that file is left for the caller to remove, when what is returned is safe.
             progress: Called with the seconds that are done and all of them.
-            options: Of `tsattn.recordings.readers.open_recordings`: unit, type, ...
+            strict: Refuse a recording that is unlike those of the training (other types of channels, rate, montage or
+                number of channels), instead of a warning and a word in `provenance["unlike_training"]`.
+            options: Of `tsattn.recordings.readers.open_recordings`: unit, type, signals, ...
 
         Raises:
-            ValueError: If the recording breaks the contract in a way that no step mends: too short, prepared
-                otherwise, all channels bad, more channels than there is room for and no policy.
+            ValueError: If an answer is not finite where something was recorded. If the recording breaks the contract in
+                a way that no step mends: too short, prepared otherwise, all channels bad, more channels than there is
+                room for and no policy; or, if `strict`, if it is unlike those of the training.
         """
         raw = as_recording(recording, **options)
         item, steps = self.prepared(raw)
+        strange = unlike(item, self.spec.domain)
+        if strange and strict:
+            raise ValueError(f"{item.id} is unlike the recordings of the detector's training. {' '.join(strange)}")
+        for sentence in strange:
+            doubts.warning("%s: %s", item.id, sentence)
         policy: Any = more_channels or self.spec.more_channels
         readings = choose_channels(item, self.network.network.max_channels, policy)
         grid = make_grid(self.network, item, stride)
@@ -237,7 +248,9 @@ class Detector(ModelHubMixin):
             "postprocessing": setting.to_dict(),
             "postprocessing_fitted_on": list(self.spec.validated_on) if postprocessing is None else "given by hand",
             "fitted": self.spec.fitted if postprocessing is None else None,
-            "notes": [note.text for note in item.notes],
+            "training": self.spec.domain or "not known",
+            "unlike_training": strange,
+            "notes": [*strange, *(note.text for note in item.notes)],
             "seconds": round(time.perf_counter() - started, 1),
             "versions": {"tsattn": tsattn.__version__, "torch": str(torch.__version__)},
         }
@@ -394,7 +407,7 @@ def as_recording(recording: Any, **reading: Any) -> Recording:
             )
         return from_array(recording)
     if hasattr(recording, "get_data") and hasattr(recording, "info"):
-        from tsattn.recordings.from_mne import from_mne
+        from tsattn.recordings import from_mne
 
         return from_mne(recording)
     raise ValueError(

@@ -175,7 +175,9 @@ def _contents(
         ],
         "threshold": f"{float(probability.attrs['threshold']):.3g}",
         "smoothing": f"{float(probability.attrs.get('smoothing', 0.0)):.3g}",
-        "seen": detection.provenance.get("subject_seen", ""),
+        "seen": " ".join(
+            [*detection.provenance.get("unlike_training", ()), detection.provenance.get("subject_seen", "")]
+        ),
         "span": f"{float(probability.attrs['span']):g}",
         "reads": f"{float(probability.attrs['offset']) + float(probability.attrs['span']):g}",
         "occluded": any(one is not None and one.occlusion is not None for one in explained),

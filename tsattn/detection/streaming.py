@@ -94,6 +94,9 @@ def stream(
 
     Returns:
         Number of the first window of each piece, and the probabilities.
+
+    Raises:
+        ValueError: If an answer is not finite where something was recorded; that is never taken for a gap.
     """
     stop = grid.count if stop is None else min(stop, grid.count)
     device = next(classifier.parameters()).device
@@ -158,4 +161,11 @@ def _windows(
         total += torch.cat(found)
         known &= torch.cat(known_here)
     mean = (total / len(kept)).clamp(0, 1)
+    broken = known & ~mean.isfinite()
+    if bool(broken.any()):
+        begin = (first + int(broken.nonzero()[0])) * grid.hop
+        raise ValueError(
+            f"The detector has no answer for the window at {begin:g} s, where something was recorded: its weights or "
+            "the signal hold values that are not finite, so nothing that it says can be relied on."
+        )
     return torch.where(known, mean, torch.nan).numpy()

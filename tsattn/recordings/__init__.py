@@ -12,6 +12,7 @@ WHERE = {
     "Splits": "splits.splits",
     "check": "checks",
     "from_array": "recording",
+    "from_mne": "mne_object",
     "open_recordings": "readers",
     "open_store": "store",
     "plot_recording": "plots",

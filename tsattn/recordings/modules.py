@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 
 from tsattn.contracts import RecordingBatch, SignalSpec
+from tsattn.recordings.domain import describe
 from tsattn.recordings.preparation.preset import differences
 from tsattn.recordings.recording import Recording
 from tsattn.recordings.splits.leaks import audit, same_signal, twins_in_report
@@ -30,6 +31,7 @@ from tsattn.recordings.windows.reading import WindowReader
 from tsattn.recordings.windows.table import Labelling, WindowTable, tabulate
 
 log = logging.getLogger(__name__)
+SHARE, HORIZON = 0.5, 1800.0  # of the label rules
 
 Part = Literal["train", "val", "test"]
 Bads = Literal["drop", "keep"]
@@ -86,8 +88,8 @@ class RecordingDataModule(lightning.LightningDataModule):
         stride_seconds: float = 5.0,
         eval_stride_seconds: float | None = None,
         label: Rule = "last_segment",
-        label_share: float = 0.5,
-        label_horizon: float = 1800.0,
+        label_share: float = SHARE,
+        label_horizon: float = HORIZON,
         gaps: Gaps = "drop",
         bads: Bads = "drop",
         max_channels: int | None = None,
@@ -119,6 +121,14 @@ class RecordingDataModule(lightning.LightningDataModule):
         ):
             if word not in words:
                 raise ValueError(f"{name} is {word!r}, expected one of {', '.join(words)}.")
+        _refuse_idle(label, label_share, label_horizon, splits, fold)
+        for name, least, number in (
+            ("max_channels", 1, max_channels), ("workers", 0, workers), ("near_seconds", 0, near_seconds),
+        ):  # fmt: skip
+            if number is not None and number < least:
+                raise ValueError(f"{name} is {number:g}, expected {least} or more.")
+        if not block_seconds > 0:
+            raise ValueError(f"block_seconds is {block_seconds:g}, expected above 0.")
         if balance is not None and not 0 < balance < 1:
             raise ValueError(f"balance is {balance:g}, expected between 0 and 1: the share of windows with a seizure.")
         if windows_per_epoch is not None and windows_per_epoch < 1:
@@ -280,7 +290,9 @@ class RecordingDataModule(lightning.LightningDataModule):
                 raise ValueError(
                     f"{item.id} was prepared in another way than {self.recordings[0].id}: prepare them in one store."
                 )
-        return SignalSpec(dict(found[0]), more_channels=self.more_channels, gaps=self.windowing.gaps)
+        train = {span.recording for span in self.audited.spans if span.part == "train"}
+        domain = describe([item for item in self.recordings if item.id in train] or self.recordings)
+        return SignalSpec(dict(found[0]), more_channels=self.more_channels, gaps=self.windowing.gaps, domain=domain)
 
     def names(self, batch: RecordingBatch, row: int) -> list[str]:
         """Return the names of the channels of one row of a batch, in its order.
@@ -433,3 +445,24 @@ class RecordingDataModule(lightning.LightningDataModule):
             workers=self.workers,
             pin_memory=self.pin_memory,
         )
+
+
+def _refuse_idle(label: str, share: float, horizon: float, splits: Any, fold: int | None) -> None:
+    """Raise ValueError for an option that is out of range, or would do nothing beside the others; opens no file."""
+    if not 0 < share <= 1:
+        raise ValueError(f"label_share is {share:g}, expected above 0 and at most 1 (of a window, in seizures).")
+    if not horizon > 0:
+        raise ValueError(f"label_horizon is {horizon:g} s, expected above 0.")
+    for name, number, usual, rule in (
+        ("label_share", share, SHARE, "share"), ("label_horizon", horizon, HORIZON, "preictal"),
+    ):  # fmt: skip
+        if number != usual and label != rule:
+            raise ValueError(f"{name} is {number:g}, which label={label!r} does not look at: it belongs to {rule!r}.")
+    if fold is not None and (splits is None or splits in get_args(By)):
+        made = "there is no split" if splits is None else f"splits={splits!r} makes one without folds"
+        raise ValueError(
+            f"fold is {fold}, and {made}: write one by `tsattn recordings split STORE --folds 5 --out splits.json`, "
+            "and give it as splits."
+        )
+    if fold is not None and fold < 0:
+        raise ValueError(f"fold is {fold}, expected 0 or more.")

@@ -278,43 +278,65 @@ class ArraySource:
 def from_array(
     values: xr.DataArray | Num[np.ndarray, "channel time"],
     sfreq: float | None = None,
+    names: Sequence[str] | None = None,
     *,
+    unit: str | None = None,
+    type: str | Sequence[str] | None = None,
+    start: datetime | None = None,
     id: str = "array",
     subject: str | None = None,
-    names: Sequence[str] | None = None,
     **rest: Any,
 ) -> Recording:
     """Make a recording of an array; stretches that are NaN in every channel become gaps.
 
+    The way in for formats that are not read: `from_array(values, 512.0, ["LA1", "LA2"], unit="mV")`.
+
     Args:
-        values: `(channel, time)` in microvolts; an xarray brings its own names, its rate as the attribute `sfreq`, a
-            unit as the attribute `unit` (then brought to microvolts), types as a coordinate `type` of the channels.
+        values: `(channel, time)`; an xarray brings its own names, its rate as the attribute `sfreq`, a unit as the
+            attribute `unit`, types as a coordinate `type` of the channels.
         sfreq: Hz.
-        id: Of the recording.
-        subject: Of the subject; the recording's id if not given.
-        names: Of the channels.
+        names: Of the channels; C1, C2, ... if not given.
+        unit: Of the values: nV, uV, mV or V; they are brought to microvolts. None: as the xarray says, else uV.
+        type: Of the channels (seeg, ecog, eeg, dbs, ecg, misc, ...), one for all or one each. None: as the xarray says,
+            else seeg.
+        start: Clock time of the first sample, if it is known.
+        id: Of the recording; no name of a person.
+        subject: Pseudonym of the person. None: not known; the recording's id stands for it.
         rest: Other attributes of `Recording`.
+
+    Raises:
+        ValueError: If there is no rate, the shape or the number of names is wrong, or the unit is none of voltage.
     """
     if isinstance(values, xr.DataArray):
         values = values.transpose("channel", "time")
         names = values["channel"].values.tolist() if names is None else names
         sfreq = values.attrs.get("sfreq") if sfreq is None else sfreq
-        kinds = values["type"].values.tolist() if "type" in values.coords else "seeg"
-        if sfreq is not None:
-            rest.setdefault("channels", make_channels(names, sfreq, kinds))
-        values = values.values * _to_microvolts(values.attrs.get("unit", "uV"))
-    if not np.issubdtype(values.dtype, np.floating):
-        values = values.astype(np.float64)
+        unit = values.attrs.get("unit") if unit is None else unit
+        if type is None and "type" in values.coords:
+            type = values["type"].values.tolist()
+        values = values.values
+    values = np.asarray(values)
+    if values.ndim != 2 or 0 in values.shape:
+        raise ValueError(f"The array has the shape {values.shape}, expected (channel, time) with something in it.")
     if sfreq is None:
         raise ValueError("No sampling rate: pass sfreq in Hz (an xarray may carry it as attrs['sfreq']).")
-    names = [f"C{i + 1}" for i in range(len(values))] if names is None else names
+    names = [f"C{i + 1}" for i in range(len(values))] if names is None else [str(name) for name in names]
+    if len(names) != len(values):
+        swapped = " The axes seem to be swapped: pass values.T." if len(names) == values.shape[1] else ""
+        raise ValueError(
+            f"There are {len(names)} names for {len(values)} channels of {values.shape[1]} samples.{swapped}"
+        )
+    if not np.issubdtype(values.dtype, np.floating):
+        values = values.astype(np.float64)
+    scale = _to_microvolts("uV" if unit is None else unit)
+    values = values if scale == 1 else values * scale
     missing = np.concatenate([[False], np.isnan(values).all(0), [False]])
     edges = np.flatnonzero(missing[1:] != missing[:-1]) / sfreq
     rest.setdefault("gaps", tuple(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)))
-    rest.setdefault("channels", make_channels(names, sfreq))
+    rest.setdefault("channels", make_channels(names, sfreq, "seeg" if type is None else type))
     if subject is None:
         rest["about"] = {"subject_from": "unknown", **rest.get("about", {})}
-    return Recording(ArraySource(values), id, subject or id, duration=values.shape[1] / sfreq, **rest)
+    return Recording(ArraySource(values), id, subject or id, duration=values.shape[1] / sfreq, start=start, **rest)
 
 
 def _to_microvolts(unit: str) -> float:
@@ -322,5 +344,5 @@ def _to_microvolts(unit: str) -> float:
 
     known = volts(unit)
     if known is None:
-        raise ValueError(f"The array's unit is {unit!r}, expected nV, uV, mV or V (attrs['unit']).")
+        raise ValueError(f"The array's unit is {unit!r}, expected nV, uV, mV or V (unit=..., or attrs['unit']).")
     return factor(known)

@@ -82,8 +82,8 @@ def assigned(recordings: Sequence[Recording], subject: Whose) -> list[Recording]
         people = read_table(Path(subject))
     else:
         raise ValueError(
-            f"subject is {str(subject)!r}, expected 'folder' (each folder is one person), or a .csv or .tsv of files and "
-            "subjects."
+            f"subject is {str(subject)!r}, expected 'folder' (each folder is one person), or a .csv or .tsv of files "
+            "and subjects."
         )
     return [_called(one, people[one.id], "table") if one.id in people else one for one in recordings]
 
@@ -156,8 +156,8 @@ def refuse_unknown(recordings: Sequence[Recording], what: str, store: str = "") 
             folder, table = messages.option("subject", FOLDER), messages.option("subject", "people.csv")
         way = f"Pass {folder} if each folder holds one person, or {table}"
     raise ValueError(
-        f"{what} needs to know whose each recording is, and {len(nobody)} of {len(recordings)} do not say it ({told}): two "
-        f"of them may be one person's. {way}, a table with the columns recording and subject."
+        f"{what} needs to know whose each recording is, and {len(nobody)} of {len(recordings)} do not say it ({told}): "
+        f"two of them may be one person's. {way}, a table with the columns recording and subject."
     )
 
 

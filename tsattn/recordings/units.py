@@ -20,7 +20,8 @@ SPELLED = re.compile(  # uV, uVolt, microV, micro volts, [uV], mVrms; what lost 
 PREFIXES = {"n": "nV", "nano": "nV", "m": "mV", "milli": "mV", None: "V"}  # every other one is micro
 MICRO = ("µ", "μ", "Âµ", "Î¼", "\x83Ê", "æ")  # µ, μ; both in UTF-8 read as Latin-1; Shift-JIS; code page 437
 OTHER = re.compile(  # units that are known, and not of voltage
-    r"%|percent|pct|bpm|/min|1/min|b/min|rpm|mmhg|cmh2o|kpa|hpa|pa|mbar|bar|psi|(deg(rees?)?|°|º|�)? ?(c|f|cel|celsius)?|"
+    r"%|percent|pct|bpm|/min|1/min|b/min|rpm|mmhg|cmh2o|kpa|hpa|pa|mbar|bar|psi|"
+    r"(deg(rees?)?|°|º|�)? ?(c|f|cel|celsius)?|"
     r"deg(rees?)?|rad|k|kelvin|hz|khz|1/s|s|sec|ms|min|h|[kmg]?ohms?|[kmg]?[ωΩ]|[mun]?s/?(m|cm)?|[mun]?siemens|"
     r"[munpf]?a|[munpf]?amp(ere)?s?|m?g|m/s\^?2|m/s2?|mg/dl|ml|l|l/min|ml/min|lpm|mmol/l|lux|lx|lm|db(spl|a)?|"
     r"[munpf]?t|[munpf]?tesla|[mun]?w|n|newton|m|cm|mm|um|bool(ean)?|bits?|level|index|stages?|events?|counts?|none|"

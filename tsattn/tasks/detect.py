@@ -21,6 +21,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from tsattn import checkpoint as files
+from tsattn import messages
 from tsattn.contracts import Network, RecordingBatch, SegmentNetwork, SignalSpec
 from tsattn.events.cohort import Scores, score_recordings
 from tsattn.events.detect import PostProcessing
@@ -140,6 +141,17 @@ class DetectTask(RecordingTask):
         """The network under the head."""
         return self.network.network
 
+    def check_options(self, data: RecordingDataModule) -> None:
+        """Refuse labels that a detector of seizures cannot learn: its events are scored where seizures are."""
+        rule = data.labelling.rule
+        if rule != "last_segment":
+            given = messages.option("label") if messages.has("label") else "label"
+            raise ValueError(
+                f"{given} is {rule!r}, expected 'last_segment' for a detector: its probability speaks of the window's "
+                "last segment, and its events are scored against the seizures themselves. Leave the option out; "
+                f"windows labelled by {rule!r} are for a training loop of your own (RecordingDataModule)."
+            )
+
     def setup(self, stage: str) -> None:
         """Compare the data with the network and with the contract, and refuse what cannot be learned from or scored.
 
@@ -147,11 +159,6 @@ class DetectTask(RecordingTask):
             ValueError: If a subject that is scored was trained on, or the labels are of another kind or one-sided.
         """
         super().setup(stage)
-        if self.data.labelling.rule != "last_segment":
-            raise ValueError(
-                f"label is {self.data.labelling.rule!r}, expected last_segment: a probability speaks of the window's "
-                "last segment."
-            )
         self._check_people("val" if stage in ("fit", "validate") else "test", stage)
         people = subjects(self.data, "train")
         if stage == "fit" and self.adapt == "subject" and len(people) > 1:
@@ -252,6 +259,11 @@ class DetectTask(RecordingTask):
         probability = logits.softmax(-1)[:, 1]
         each = F.cross_entropy(logits, batch.label, reduction="none")
         unknown = ~self._answered(batch)
+        if not bool(probability[~unknown].isfinite().all()):
+            raise ValueError(
+                "The detector's answer for a recorded window is not a number: its weights or the signal hold values "
+                "that are not finite. Lower --model.lr, or look for infinite values in the recordings."
+            )
         probability, each = probability.masked_fill(unknown, math.nan), each.masked_fill(unknown, math.nan)
         self._found.append((batch.recording.cpu(), batch.begin.cpu(), probability.cpu().double(), each.cpu().double()))
 

@@ -8,6 +8,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from tsattn.contracts import RecordingBatch, SegmentNetwork, SignalSpec
+from tsattn.recordings.domain import merged
 from tsattn.recordings.modules import RecordingDataModule
 from tsattn.recordings.preparation.preset import differences
 from tsattn.tasks.optim import Decay, adamw, decay_groups
@@ -50,14 +51,29 @@ class RecordingTask(Task):
         data: RecordingDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
         return data
 
+    def check_options(self, data: RecordingDataModule) -> None:
+        """Refuse what was asked of the data and this task cannot take; no recording is opened for it.
+
+        Raises:
+            ValueError: Naming the option.
+        """
+
+    def prepare_data(self) -> None:
+        """Check the options before recordings are opened: Lightning calls this first."""
+        self.check_options(self.data)
+
     def setup(self, stage: str) -> None:
         """Compare the data with the network and with the contract, and take down whom it is trained on."""
+        self.check_options(self.data)
         check_geometry(self.body, self.data)
         self.settings = self.settings_with(self.data)
         before = self.spec or self.past
         agreed = agree(before, self.data.spec, self.contract if stage == "fit" else "keep")
         carried = {} if before is None else {name: getattr(before, name) for name in CARRIED}
         self.spec = replace(agreed, **carried)
+        if before is not None and (stage != "fit" or before.trained_on):  # what a detector has learned of, it keeps
+            both = before.domain and agreed.domain and stage == "fit"
+            self.spec = replace(self.spec, domain=merged(before.domain, agreed.domain) if both else before.domain)
         if stage == "fit":
             self.spec = self.learn_of(self.spec, subjects(self.data, "train"), subjects(self.data, "val"))
 

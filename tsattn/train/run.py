@@ -15,6 +15,7 @@ from typing import Literal
 
 from tsattn import checkpoint
 from tsattn.tasks.forecast import ForecastTask
+from tsattn.tasks.recordings import RecordingTask
 from tsattn.train.cli import TrainCLI, of_checkpoint
 from tsattn.train.folder import find_checkpoint, first_process, with_config_of_checkpoint
 
@@ -41,6 +42,7 @@ def fit(args: list[str]) -> None:
                 f"{cli.resume} has {done} epochs behind it, expected fewer than --trainer.max_epochs "
                 f"{cli.trainer.max_epochs}: raise that."
             )
+    check_options(cli)
     check_windows(cli, ["val", *(["test"] if cli.config.test else [])])
     cli.run_dir.mkdir(parents=True, exist_ok=True)
     first = cli.trainer.is_global_zero
@@ -84,6 +86,12 @@ def fit(args: list[str]) -> None:
     scores_of(cli).write_scores(cli, "test", cli.run_dir / "metrics.json", about)
 
 
+def check_options(cli: TrainCLI) -> None:
+    """Raise ValueError for options of recordings that the task cannot take, before one of them is opened."""
+    if isinstance(cli.model, RecordingTask):
+        cli.model.check_options(cli.datamodule)
+
+
 def check_windows(cli: TrainCLI, parts: list[str]) -> None:
     """Raise ValueError if a part that is to be scored has no window."""
     for part in parts:
@@ -101,6 +109,7 @@ def evaluate(command: str, args: list[str]) -> None:
     if path is None and cli.config.model.init_args.get("weights") is None:
         of_tables = " or --model.weights (imported weights)" if isinstance(cli.model, ForecastTask) else ""
         raise ValueError(f"tsattn {command} needs --ckpt_path (a trained run){of_tables}.")
+    check_options(cli)
     split: Literal["val", "test"] = "val" if command == "validate" else "test"
     if not isinstance(cli.model, ForecastTask):
         check_windows(cli, [split])

@@ -195,6 +195,13 @@ def _refuse_doubles(recordings: list[Recording]) -> None:
             )
 
 
+WAY = (  # out of every format that is not read
+    "Open it with a program that reads it, and pass the signal on in Python: `tsattn.recordings.from_mne(raw)` takes "
+    'what mne reads, `tsattn.recordings.from_array(values, sfreq, names, unit="uV")` a matrix (channel, time); '
+    "preparation and detectors take both."
+)
+ENDING = {"EDF": ".edf", "BDF": ".bdf", "a BrainVision header": ".vhdr", "FIF": ".fif"}
+PACKED = ("a zip archive", "gzip")
 POINTERS = (b"/annex/objects/", b"../.git/annex/objects/", b"version https://git-lfs")
 MAGIC = {
     b"\x89HDF\r\n\x1a\n": "HDF5",
@@ -205,6 +212,9 @@ MAGIC = {
     b"\xffBIOSEMI": "BDF",
     b"Brain Vision": "a BrainVision header",
     b"\x00\x00\x00\x64": "FIF",
+    b"\x93NUMPY": "an array of numpy",
+    b"* MICROMED": "a Micromed file",
+    b"NEURALCD": "a Blackrock file",
     b"%PDF": "PDF",
     b"\x89PNG": "PNG",
 }
@@ -246,8 +256,14 @@ def _unknown(path: Path) -> str:
     kind = next((kind for magic, kind in MAGIC.items() if begin.startswith(magic)), None)
     if not begin:
         return f"{label(path)} is empty."
+    if kind in ("PDF", "PNG"):
+        return f"{label(path)} is a {kind}, and no recording."
+    if kind in ENDING:
+        return f"{label(path)} begins as {kind} does, and has another ending: call it *{ENDING[kind]}."
+    if kind in PACKED:
+        return f"{label(path)} is {kind}: unpack it, and open what is in it."
     if kind is None:
-        return f"{label(path)} is of no format that tsattn reads: neither its ending nor its first bytes are known."
-    return (
-        f"{label(path)} begins as {kind} does, which does not go with its ending, or is of no layout that tsattn reads."
-    )
+        return (
+            f"{label(path)} is of no format that tsattn reads: neither its ending nor its first bytes are known. {WAY}"
+        )
+    return f"{label(path)} is {kind}, and its content is of no layout that tsattn reads by itself. {WAY}"

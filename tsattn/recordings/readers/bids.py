@@ -12,8 +12,9 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
+from tsattn import messages
 from tsattn.recordings.privacy import label
-from tsattn.recordings.readers import Left, Reading, Unit, edf, raw, reason, refuse_absent
+from tsattn.recordings.readers import Left, Reading, Unit, edf, mef, nwb, raw, reason, refuse_absent
 from tsattn.recordings.readers.annotations import hides_texts
 from tsattn.recordings.readers.bids_parts import join_parts
 from tsattn.recordings.readers.bids_sidecars import (
@@ -25,15 +26,16 @@ from tsattn.recordings.readers.bids_sidecars import (
     read_positions,
     read_tsv,
 )
-from tsattn.recordings.readers.channel_names import tells_types
+from tsattn.recordings.readers.channel_names import UNKNOWN_UNIT, matched, tells_types
 from tsattn.recordings.readers.event_times import fit_events
-from tsattn.recordings.recording import Note, Recording
+from tsattn.recordings.readers.nwb_electrodes import NAMELESS
+from tsattn.recordings.recording import SIGNAL_TYPES, Note, Recording
 from tsattn.recordings.units import SILENT, doubt, sampled_spread, volts
 
 NAME = "BIDS"
 DATATYPES = ("ieeg", "eeg")
 ENDINGS = (".edf", ".bdf", ".vhdr", ".set", ".fif", ".fif.gz", ".gdf", ".cnt", ".lay", ".eeg")
-ELSEWHERE = (".nwb", ".mefd")  # BIDS has them, too; their readers take them as files
+ELSEWHERE = (".nwb", ".mefd")  # not mne's: the readers of NWB and of MEF3, whose sessions are folders
 TYPES = {"SEEG": "seeg", "ECOG": "ecog", "EEG": "eeg", "DBS": "dbs", "ECG": "ecg", "EKG": "ecg", "EMG": "emg"} | {
     "EOG": "eog",
     "HEOG": "eog",
@@ -45,9 +47,9 @@ RATE_TOLERANCE = 1e-4  # a BrainVision header rounds the sampling interval
 
 def recognises(path: Path) -> bool:
     """Return whether this is a data set, a subject's folder, or a signal with a BIDS name."""
-    if path.is_dir():
-        return bool(_signals(path))
-    return _is_signal(path) and path.parent.name in DATATYPES
+    if _is_signal(path) and path.absolute().parent.name in DATATYPES:
+        return True
+    return path.is_dir() and bool(_signals(path))
 
 
 def read(path: Path, reading: Reading) -> tuple[list[Recording], list[Left]]:
@@ -56,7 +58,7 @@ def read(path: Path, reading: Reading) -> tuple[list[Recording], list[Left]]:
     Raises:
         ValueError: If `path` is one signal that cannot be read, or no signal can.
     """
-    if path.is_file() or (path.is_symlink() and not path.is_dir()):
+    if _is_signal(path) or path.is_file() or (path.is_symlink() and not path.is_dir()):
         return [_read([path], _root(path), reading)], []
     recordings, left = [], []
     groups: dict[tuple[str, str], list[Path]] = {}
@@ -186,18 +188,14 @@ def _with_events(recording: Recording, path: Path, reading: Reading) -> Recordin
 
 def _base(signal: Path, channels: pd.DataFrame | None, reading: Reading) -> Recording:
     """Return the recording as its own file tells it; a unit that only channels.tsv states counts."""
-    reader = next((reader for reader in (edf, raw) if reader.recognises(signal)), None)
+    reader = next((reader for reader in (edf, mef, nwb, raw) if reader.recognises(signal)), None)
     if reader is None:
-        if signal.name.endswith(ELSEWHERE):
-            raise ValueError(
-                f"{label(signal)} is read as a file of its own, without its sidecars: open it by its path."
-            )
         raise ValueError(f"{label(signal)} is not what its ending says: its first bytes are of no such file.")
     stated = set() if channels is None or "units" not in channels else {volts(u) for u in channels["units"].dropna()}
     stated.discard(None)
     try:
-        found = reader.read(signal, reading)[0]
-        silent = any(SILENT in note.text for note in found.notes)
+        found = _single(reader.read(signal, reading), signal, reading)
+        silent = any(SILENT in note.text or UNKNOWN_UNIT in note.text for note in found.notes)
     except ValueError as problem:
         if SILENT not in str(problem) or len(stated) != 1 or reading.unit:
             raise
@@ -205,19 +203,42 @@ def _base(signal: Path, channels: pd.DataFrame | None, reading: Reading) -> Reco
     if not silent or len(stated) != 1 or reading.unit:
         return found
     (unit,) = stated
-    found = reader.read(signal, replace(reading, unit=cast(Unit, unit)))[0]
+    found = _single(reader.read(signal, replace(reading, unit=cast(Unit, unit))), signal, reading)
     problem_of_unit = doubt(sampled_spread(found))
     if problem_of_unit:
         raise ValueError(f"{label(signal)}: channels.tsv says that its unit is {unit}. {problem_of_unit}")
     return replace(found, notes=(*found.notes, Note("info", f"The unit, {unit}, comes from channels.tsv.")))
 
 
+def _single(found: list[Recording], signal: Path, reading: Reading) -> Recording:
+    """Return the signal of a file; NWB may hold several."""
+    if len(found) == 1:
+        return found[0]
+    told = f"{label(signal)} holds {len(found)} signals, and its sidecars are of one"
+    if reading.on_mismatch == "raise":
+        raise ValueError(f"{told}: keep one series in the file, or pass on_mismatch='warn' to take the first.")
+    return replace(found[0], notes=(*found[0].notes, Note("warning", f"{told}: the first was taken.")))
+
+
 def _with_channels(
     recording: Recording, table: pd.DataFrame, called: str, reading: Reading
 ) -> tuple[Recording, list[Note]]:
-    notes = []
+    notes: list[Note] = []
     own = recording.channels.copy()
-    row = {name: i for i, name in enumerate(table["name"]) if isinstance(name, str)}
+    listed = [name if isinstance(name, str) else "" for name in table["name"]]
+    nameless_file = any(NAMELESS in note.text for note in recording.notes)
+    if nameless_file and len(listed) == len(own) == len(set(filter(None, listed))):
+        own["name"] = listed
+        notes.append(
+            Note("info", "The signal's file names no channel: the names of channels.tsv were taken, in order.")
+        )
+    row, other_form = matched(own["name"].tolist(), listed)
+    row |= {name: i for i, name in enumerate(listed) if name and name not in row and i not in row.values()}
+    if other_form:
+        example = f"{listed[row[other_form[0]]]!r} for {other_form[0]!r}"
+        notes.append(
+            Note("info", f"channels.tsv writes {len(other_form)} names in another form ({example}): matched by order.")
+        )
     nameless, others = np.flatnonzero(table["name"].isna()), [name for name in own["name"] if name not in row]
     if len(nameless) == len(others) == 1:  # ds003029
         row[others[0]] = int(nameless[0])
@@ -249,10 +270,19 @@ def _with_channels(
 
 
 def _put_type(own: pd.DataFrame, rows: list[tuple]) -> list[Note]:
+    strange: list[str] = []
     for i, value, _ in rows:
         if isinstance(value, str):
-            own.loc[i, "type"] = TYPES.get(value.upper(), "misc")
-    return []
+            kind = TYPES.get(value.upper(), "misc")
+            if kind in SIGNAL_TYPES and str(own.loc[i, "unit"]) and volts(str(own.loc[i, "unit"])) is None:
+                strange.append(str(own.loc[i, "name"]))
+                continue
+            own.loc[i, "type"] = kind
+    if not strange:
+        return []
+    told = f"channels.tsv says that {len(strange)} channels are signals, and the file's own unit is none of voltage"
+    way = messages.advice("{unit=uV} says that they are microvolts")
+    return [Note("warning", f"{told}: left out ({', '.join(strange[:12])}); {way}.")]
 
 
 def _put_status(own: pd.DataFrame, rows: list[tuple]) -> list[Note]:

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from tsattn.recordings.privacy import label
 from tsattn.recordings.readers import Reading
 from tsattn.recordings.readers.annotations import to_events
-from tsattn.recordings.readers.channel_names import contacts
+from tsattn.recordings.readers.channel_names import contacts, matched
 from tsattn.recordings.recording import Note
 
 ENTITY = re.compile(r"([a-z]+)-([A-Za-z0-9+]+)")
@@ -167,7 +167,7 @@ def read_positions(
             (Note("warning", f"Positions were left out: their unit is {_safe(unit)}, not m, cm or mm."),),
         )
     places = np.stack([number(table[axis], f"{label(electrodes)}, column {axis},") for axis in "xyz"], 1)
-    row = {name: i for i, name in enumerate(table["name"])}
+    row, _ = matched(names, [str(name) for name in table["name"]])
     out = np.stack([places[row[name]] if name in row else nowhere[0] for name in names])
     norm = np.linalg.norm(out[np.isfinite(out).all(1)], axis=1)
     notes = []

@@ -348,6 +348,39 @@ def refuse_idle(patterns: Sequence[str], recordings: Sequence["Recording"]) -> N
         )
 
 
+def matched(own: Sequence[str], listed: Sequence[str]) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Return where each channel stands in a sidecar's list, and which of them stand there in another form.
+
+    A name that is not listed as it is counts as one that differs by what recorders write around it (`POL `, `-Ref`),
+    by case or by blanks, if that is meant by one channel and one entry alone and all of these are in order.
+
+    Args:
+        own: Names of the signal's channels, unique.
+        listed: Of the sidecar.
+    """
+    place = {name: row for row, name in enumerate(listed)}
+    found = {name: place[name] for name in own if name in place}
+    taken = set(found.values())
+    rows: dict[str, list[int]] = {}
+    for row, name in enumerate(listed):
+        if row not in taken:
+            rows.setdefault(_form(name), []).append(row)
+    names: dict[str, list[str]] = {}
+    for name in own:
+        if name not in found:
+            names.setdefault(_form(name), []).append(name)
+    pairs = [(name[0], rows[form][0]) for form, name in names.items() if len(name) == len(rows.get(form, ())) == 1]
+    if not pairs or [row for _, row in pairs] != sorted(row for _, row in pairs):
+        return found, ()
+    return found | dict(pairs), tuple(name for name, _ in pairs)
+
+
+def _form(name: str) -> str:
+    """Return a name without what recorders write around it, case, blanks and leading zeros."""
+    core = re.sub(r"[\s_]+", "", bare(name)).casefold()
+    return re.sub(r"(?<!\d)0+(?=\d)", "", core)
+
+
 def tells_types(note: Note) -> bool:
     """Return whether a note is one of `settle_types` on types."""
     return any(

@@ -11,6 +11,7 @@ from tsattn.recordings.readers.channel_names import settle_types
 from tsattn.recordings.recording import Note, make_channels
 
 NAMES = ("label", "channel_name", "electrode_name", "electrode_label", "name")
+NAMELESS = "has no column of unique labels"  # in a note
 BAD = ("bad", "is_bad", "bad_channel")
 
 
@@ -30,9 +31,7 @@ def electrodes(series: Any, sfreq: float, reading: Reading) -> tuple[pd.DataFram
         names = table[column].astype(str).str.strip().tolist()
     else:
         names = [f"E{i + 1}" for i in range(len(table))]
-        notes.append(
-            Note("warning", "The electrode table has no column of unique labels: channels are called E1 ... En.")
-        )
+        notes.append(Note("warning", f"The electrode table {NAMELESS}: channels are called E1 ... En."))
     types, said = settle_types(names, [True] * len(names), reading, default="seeg")
     notes += said
     bad = np.zeros(len(table), bool)

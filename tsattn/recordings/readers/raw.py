@@ -9,7 +9,9 @@ import functools
 import io
 import os
 import re
+import struct
 import warnings
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +22,7 @@ from jaxtyping import Float
 
 from tsattn.recordings import subjects
 from tsattn.recordings.privacy import label
-from tsattn.recordings.readers import Reading, is_pointer, recording_id, version
+from tsattn.recordings.readers import WAY, Reading, is_pointer, recording_id, version
 from tsattn.recordings.readers.annotations import MACHINE, to_events
 from tsattn.recordings.readers.channel_names import settle_types
 from tsattn.recordings.readers.clock import Clock, union
@@ -171,28 +173,58 @@ def read(path: Path, reading: Reading) -> list[Recording]:
 @functools.lru_cache(maxsize=8)
 def _opened(path: Path, process: int, written: tuple[int, int]) -> tuple[Any, tuple[Note, ...]]:
     """Return mne's raw object of this process and version of the file, and notes for its warnings."""
-    import mne
+    try:
+        import mne
+    except ImportError:
+        raise ValueError(f"{label(path)} is read through mne: pip install 'tsattn[neuro]'.") from None
 
     try:
         with warnings.catch_warnings(record=True) as caught, contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("always")
             raw = mne.io.read_raw(path, preload=False, verbose="CRITICAL")
     except Exception as problem:
-        needed = (
-            re.search(r"module ['\"]?(\w+)", str(problem))
-            if "needed" in str(problem) or isinstance(problem, ImportError)
-            else None
-        )
-        why = f"it needs the package {needed.group(1)}" if needed else f"mne stops with {type(problem).__name__}"
-        raise ValueError(
-            f"{label(path)} cannot be read: {why}. It may be damaged, or a file that belongs to it is missing."
-        ) from None
+        raise ValueError(f"{label(path)} {_why(path, problem)}") from None
     texts = [str(warning.message).casefold() for warning in caught]
     notes = [Note("warning", ours) for word, ours in WORDS if any(word in text for text in texts)]
     others = sum(not any(word in text for word, _ in WORDS) for text in texts)
     if others:
         notes.append(Note("info", f"mne had {others} more warnings, not shown: they may hold texts of the file."))
     return raw, tuple(notes)
+
+
+def _why(path: Path, problem: Exception) -> str:
+    """Return why mne does not read a file, in our words, and the way out; only what looks damaged is called so."""
+    text = str(problem)
+    missing = problem.name if isinstance(problem, ImportError) else None
+    if missing is None and (found := re.search(r"(?:module|package|modules) ['\"]?([A-Za-z][\w-]*)", text)):
+        missing = found[1] if "need" in text or "require" in text or "install" in text else None
+    if missing:
+        package = PACKAGES.get(missing.partition(".")[0], missing.partition(".")[0])
+        return f"needs a package that is not installed: pip install {package}"
+    if re.search(r"number of trials|epochs|No raw data|evoked", text, re.IGNORECASE):
+        return (
+            "holds epochs (trials, segments cut around events) or averages, not one continuous recording, which is "
+            "what tsattn reads: save the continuous recording. Each epoch alone is "
+            '`tsattn.recordings.from_array(values, sfreq, names, unit="V")` with the values that mne has '
+            "(`mne.read_epochs_eeglab`, `mne.read_epochs`)."
+        )
+    if isinstance(problem, FileNotFoundError):
+        return "cannot be read: a file that belongs to it is missing. Put the files of the recording into one folder."
+    if "meg" in text.casefold() and "only" in text.casefold():
+        return f"cannot be read: mne stops with {type(problem).__name__}. {WAY}"
+    if isinstance(problem, (EOFError, struct.error, zlib.error)) or re.search(
+        r"truncat|corrupt|unexpected end|could not read|buffer is smaller|cannot reshape|out of range|invalid start",
+        text,
+        re.IGNORECASE,
+    ):
+        return "may be damaged or cut short: copy it again. " + f"(mne stops with {type(problem).__name__}.)"
+    return (
+        f"cannot be read: mne stops with {type(problem).__name__}. It may need arguments that tsattn does not know, or "
+        f"a file that belongs to it may be missing. {WAY}"
+    )
+
+
+PACKAGES = {"pymatreader": "pymatreader", "h5py": "'tsattn[neuro]'", "defusedxml": "defusedxml", "edfio": "edfio"}
 
 
 def _whole(path: Path, called: str, reading: Reading) -> tuple[Note, ...]:

@@ -78,5 +78,14 @@ def from_mne(raw: Any, *, id: str = "raw", subject: str | None = None) -> Record
         text = f"mne says {joined} times that stretches were joined; how much time is missing is lost."
         told = (*told, Note("warning", text))
     channels = make_channels(raw.ch_names, sfreq, types, status)
-    seconds = tuple((a / sfreq, b / sfreq) for a, b in gaps)
-    return Recording(RawSource(raw, gaps), id, subject or id, channels, duration, events, gaps=seconds, notes=told)
+    return Recording(
+        RawSource(raw, gaps),
+        id,
+        subject or id,
+        channels,
+        duration,
+        events,
+        gaps=tuple((a / sfreq, b / sfreq) for a, b in gaps),
+        notes=told,
+        about={} if subject else {"subject_from": "unknown"},
+    )

@@ -7,7 +7,7 @@ import mne
 import numpy as np
 import pytest
 
-from tsattn.recordings.from_mne import from_mne
+from tsattn.recordings import from_mne
 from tsattn.recordings.recording import Recording
 
 SFREQ = 100.0
