@@ -7,6 +7,7 @@ Sorted by onset. An event ends at `onset + duration`; zero duration is a mark.
 """
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -54,6 +55,12 @@ def make_events(
 
 def no_events() -> pd.DataFrame:
     """Return a table of events without a row."""
+    return _empty().copy()
+
+
+@lru_cache(maxsize=1)
+def _empty() -> pd.DataFrame:
+    """Return the table that `no_events` copies: every recording begins with one."""
     return make_events([], [])
 
 

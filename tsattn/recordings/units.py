@@ -141,7 +141,8 @@ def check_silent(recording: Recording, called: str) -> Recording:
         ValueError: If the values cannot be microvolts.
     """
     table = recording.channels
-    silent = int((table["type"].isin(SIGNAL_TYPES) & (table["unit"] == "")).sum())
+    units, types = table["unit"].tolist(), table["type"].tolist()
+    silent = sum(unit == "" and kind in SIGNAL_TYPES for unit, kind in zip(units, types, strict=True))
     if not silent:
         return recording
     microvolts = sampled_spread(recording)
