@@ -14,6 +14,7 @@ FLOORS = {
     "contracts": 1,
     "files": 0,
     "messages": 0,
+    "terminal": 0,
     "metrics": 2,
     "quantiles": 1,
     "events": 1,

@@ -14,6 +14,8 @@ from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tsattn.terminal import guarded, printable
+
 COMMANDS = {
     "fit": "train a forecaster or a network of recordings, keep the best checkpoint, test it",
     "validate": "score a checkpoint on the validation windows",
@@ -68,7 +70,8 @@ def main(args: list[str] | None = None) -> None:
             close = difflib.get_close_matches(command, COMMANDS, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise ValueError(f"There is no command {command!r}.{hint} The commands are {', '.join(COMMANDS)}.")
-        run(command, rest)
+        with guarded():
+            run(command, rest)
     except BrokenPipeError:  # `tsattn ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -79,7 +82,7 @@ def main(args: list[str] | None = None) -> None:
         told = OPTION.sub(as_option, plain(str(problem)))
         if re.search(r"\brec-[0-9a-f]{12}", told) and os.environ.get("TSATTN_SHOW_NAMES") != "1":
             told += " (TSATTN_SHOW_NAMES=1 shows the names of files.)"
-        sys.exit(f"tsattn {command}: {told}")
+        sys.exit(printable(f"tsattn {command}: {told}", getattr(sys.stderr, "encoding", None)))
 
 
 def as_option(match: re.Match[str]) -> str:

@@ -74,6 +74,7 @@ def detect(
     from tsattn.contracts import NOTICE
     from tsattn.detection.detector import Detector
     from tsattn.events.files import write_events
+    from tsattn.recordings.places import shown
 
     quiet()
     logging.getLogger("tsattn.detection.detector.unlike_training").setLevel(logging.ERROR)  # printed below
@@ -110,18 +111,19 @@ def detect(
             )
         if not first:
             return
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_events(out, found.events, Suffix[out.suffix.lower()], duration=item.duration, overwrite=overwrite)  # type: ignore[arg-type]
-        text = json.dumps(found.provenance, indent=2, default=str).encode()
-        files.write_atomically(about, lambda file: file.write(text))
-        if probabilities is not None:
-            columns = {"window_begin_s": found.probability["time"], "spoken_of_s": found.probability["spoken_of"]}
-            table = pd.DataFrame({**columns, "probability": found.probability}).to_csv(index=False).encode()
-            files.write_atomically(probabilities, lambda file: file.write(table))
-        expert = marked(found) if expert is None else expert
-        scores = None if expert is None else score(found, expert)
-        if report is not None:
-            write_report(report, detector, found, expert, scores, explain, overwrite)
+        with whole(targets):
+            out.parent.mkdir(parents=True, exist_ok=True)
+            write_events(out, found.events, Suffix[out.suffix.lower()], duration=item.duration, overwrite=overwrite)  # type: ignore[arg-type]
+            text = json.dumps(found.provenance, indent=2, default=str).encode()
+            files.write_atomically(about, lambda file: file.write(text))
+            if probabilities is not None:
+                columns = {"window_begin_s": found.probability["time"], "spoken_of_s": found.probability["spoken_of"]}
+                table = pd.DataFrame({**columns, "probability": found.probability}).to_csv(index=False).encode()
+                files.write_atomically(probabilities, lambda file: file.write(table))
+            expert = marked(found) if expert is None else expert
+            scores = None if expert is None else score(found, expert)
+            if report is not None:
+                write_report(report, detector, found, expert, scores, explain, overwrite)
         for file in out.parent.glob(f"{partial.name}*"):
             file.unlink(missing_ok=True)
         print(told(found))
@@ -137,7 +139,19 @@ def detect(
             rate = f"{metrics['fp_per_hour']:.2f} false detections an hour"
             print(f"against {len(expert)} marked seizures: {found_of_them}{rate}")
         print(NOTICE)
-        print(f"written to {', '.join(map(str, targets))}")
+        print(f"written to {', '.join(map(shown, targets))}")
+
+
+@contextlib.contextmanager
+def whole(targets: list[Path]) -> Iterator[None]:
+    """Leave all outputs, or none that was not there: after a full disk or Ctrl-C the same call can be made again."""
+    new = [target for target in targets if not target.exists()]
+    try:
+        yield
+    except BaseException:
+        for target in new:
+            target.unlink(missing_ok=True)
+        raise
 
 
 def apart(outputs: list[Path], inputs: list[Path]) -> None:

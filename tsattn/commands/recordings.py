@@ -1,16 +1,24 @@
 """Commands on recordings: inspect, prepare, simulate, split."""
 
+import contextlib
+import functools
 import logging
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from tsattn.recordings.inspect import Inspection
     from tsattn.recordings.recording import Note, Recording
 
 
 Unit = Literal["nV", "uV", "mV", "V"]
 Type = Literal["seeg", "ecog", "eeg", "dbs"]
 Reference = Literal["none", "median", "average", "bipolar", "laplacian"]
+HUNDREDS = 200  # recordings: above, several processes pay for their start
 MANY = 20  # recordings: above, a table says more than a page on each
 
 
@@ -29,6 +37,7 @@ def inspect(
     signals: str | None = None,
     on_mismatch: Literal["raise", "warn"] = "raise",
     keep_text: list[str] | None = None,
+    workers: int | None = None,
     overwrite: bool = False,
 ) -> None:
     """Say what recordings hold: channels, rates, gaps, events, bad channels, warnings, and what preparing them will do.
@@ -50,11 +59,13 @@ def inspect(
             none, parted by commas: 'POST*,TEMP*,!EKG*'.
         on_mismatch: If a file contradicts its sidecars or itself: raise, or warn and believe the signal's own file.
         keep_text: Annotation texts that may be kept, as a list: "[spike*]"; others become "annotation".
+        workers: Processes that look at the recordings; several are begun for hundreds of recordings if none is given.
         overwrite: Write over pictures that exist already.
     """
     from tsattn import files
     from tsattn.recordings import inspect as looking
     from tsattn.recordings import plots
+    from tsattn.recordings.places import shown
     from tsattn.recordings.preparation.preset import make_preset
     from tsattn.recordings.privacy import scrub
     from tsattn.recordings.readers import open_recordings
@@ -69,22 +80,22 @@ def inspect(
         plots.ending_of(plot)
         files.refuse_existing(plot, overwrite)
     recordings, problems = [], []
-    for number, path in enumerate(paths, 1):
-        try:
-            recordings += open_recordings(path, **reading)
-        except (ValueError, OSError) as problem:
-            problems.append(f"Path {number}: {scrub(str(problem), [path])}")
+    with bar("files opened", "file") as opened:
+        for number, path in enumerate(paths, 1):
+            try:
+                recordings += open_recordings(path, progress=opened, **reading)
+            except (ValueError, OSError) as problem:
+                problems.append(f"Path {number}: {scrub(str(problem), [path])}")
     if plot is not None and plot.suffix and len(recordings) > 1:
         raise ValueError(f"--plot is one file, but there are {len(recordings)} recordings: give a folder.")
     if plot is not None and not plot.suffix:
         for name in (*(recording.id for recording in recordings), "overview"):
             files.refuse_existing(plot / f"{name}.png", overwrite)
     seen: list[looking.Inspection] = []
-    for recording in recordings:
-        try:
-            found = looking.inspect(recording, told_preset, whole=full)
-        except (ValueError, OSError) as problem:
-            problems.append(f"{recording.id}: {scrub(str(problem), [*recording.files, *paths])}")
+    looked = inspected(recordings, told_preset, full, workers)
+    for recording, found in zip(recordings, looked, strict=True):
+        if not isinstance(found, looking.Inspection):
+            problems.append(f"{recording.id}: {scrub(str(found), [*recording.files, *paths])}")
             continue
         seen.append(found)
         if full or len(recordings) <= MANY:
@@ -99,11 +110,53 @@ def inspect(
     if len(seen) > MANY and not full:
         print_alike([(found.id, note) for found in seen for note in found.notes if note.level == "warning"])
     if plot is not None and seen:
-        print(f"pictures written to {plot}")
+        print(f"pictures written to {shown(plot)}")
     if problems and len(paths) == 1 and not seen:
         raise ValueError(problems[0].removeprefix("Path 1: "))
     if problems:
         raise ValueError(f"{len(problems)} paths or recordings could not be inspected. {' '.join(problems)}")
+
+
+def inspected(
+    recordings: list["Recording"], preset: Any, whole: bool, workers: int | None = None
+) -> "Iterator[Inspection | ValueError | OSError]":
+    """Give what `inspect` finds of each recording, in order, or why it finds nothing; in several processes if it pays.
+
+    Raises:
+        ValueError: If `workers` is below 1.
+    """
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers is {workers}, expected at least 1.")
+    count = min(os.cpu_count() or 1, 8) if workers is None and len(recordings) > HUNDREDS else workers or 1
+    look = functools.partial(_look, preset=preset, whole=whole)
+    with bar("recordings looked at", "recording", len(recordings)) as done:
+        if count == 1:
+            for recording in recordings:
+                yield look(recording)
+                done()
+            return
+        with ProcessPoolExecutor(count, get_context("spawn")) as pool:
+            for found in pool.map(look, recordings, chunksize=8):
+                yield found
+                done()
+
+
+def _look(recording: "Recording", preset: Any, whole: bool) -> "Inspection | ValueError | OSError":
+    from tsattn.recordings.inspect import inspect
+
+    try:
+        return inspect(recording, preset, whole=whole)
+    except (ValueError, OSError) as problem:
+        return problem
+
+
+@contextlib.contextmanager
+def bar(told: str, unit: str, total: int | None = None) -> "Iterator[Callable[[], object]]":
+    """Show how many things are done, on a terminal only; give what counts one more."""
+    from tqdm import tqdm
+
+    with tqdm(desc=told, unit=unit, total=total, disable=None, leave=False, delay=1.0) as shown:
+        yield shown.update
 
 
 def prepare(
@@ -148,6 +201,7 @@ def prepare(
         on_mismatch: If a file contradicts its sidecars or itself: raise, or warn and believe the signal's own file.
         keep_text: Annotation texts that may be kept, as a list: "[spike*]"; others become "annotation".
     """
+    from tsattn.recordings.places import shown
     from tsattn.recordings.preparation import prepare as preparing
     from tsattn.recordings.readers import open_recordings
 
@@ -166,7 +220,7 @@ def prepare(
     print_alike([(one.id, note) for one in stored for note in one.notes if note.level == "warning"])
     there = len(stored) - len(set(hours.done) & set(store.ids))
     told = f", {there} of them there before" if there else ""
-    print(f"{len(stored)} recordings, {sum(one.duration for one in stored) / 3600:.2f} h{told}, in {out}")
+    print(f"{len(stored)} recordings, {sum(one.duration for one in stored) / 3600:.2f} h{told}, in {shown(out)}")
 
 
 def _opened(paths: list[Path], reading: dict[str, Any]) -> list["Recording"]:

@@ -56,7 +56,7 @@ def make_events(
 
 
 def _words(words: str | Words, count: int) -> pd.Series:
-    """Return a column of texts as objects, made at once: a table of strings that is converted costs ten times as much."""
+    """Return a column of texts as objects, made as such: converting a column of strings costs ten times as much."""
     told = [words] * count if isinstance(words, str) else list(words)
     return pd.Series(told, dtype=object)
 

@@ -16,6 +16,7 @@ import xarray as xr
 
 from tsattn.contracts import RecordingBatch, SignalSpec
 from tsattn.recordings.domain import describe
+from tsattn.recordings.places import revealed
 from tsattn.recordings.preparation.preset import differences
 from tsattn.recordings.recording import Recording
 from tsattn.recordings.splits.leaks import audit, same_signal, twins_in_report
@@ -139,8 +140,8 @@ class RecordingDataModule(lightning.LightningDataModule):
         stride_seconds = stride_seconds if eval_stride_seconds is None else eval_stride_seconds
         self.eval_windowing = replace(self.windowing, stride_seconds=stride_seconds, slowdown=False)
         self.labelling = Labelling(label, label_share, label_horizon)
-        self.store = store
-        self.splits = splits
+        self.store = None if store is None else revealed(store)
+        self.splits = revealed(splits) if isinstance(splits, str | Path) and splits not in get_args(By) else splits
         self.fold = fold
         self.bads = bads
         self.max_channels = max_channels

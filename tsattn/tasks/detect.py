@@ -29,6 +29,7 @@ from tsattn.events.fit import Fitted, fit_postprocessing
 from tsattn.events.table import seizures
 from tsattn.layers.classifier import Pooling, SegmentClassifier, answered
 from tsattn.recordings.modules import RecordingDataModule
+from tsattn.recordings.places import revealed
 from tsattn.recordings.splits.splits import Span
 from tsattn.recordings.subjects import refuse_unknown
 from tsattn.tasks.optim import Decay
@@ -111,13 +112,14 @@ class DetectTask(RecordingTask):
         self.about["adapt"] = adapt
         lora = dict(lora_rank=lora_rank, lora_alpha=lora_alpha, lora_targets=lora_targets)
         if run is not None:
-            built = files.build(files.read_entry(run)["network"])
+            built = files.build(files.read_entry(revealed(run))["network"])
             if not isinstance(built, SegmentClassifier):
                 raise ValueError(f"{run} holds {type(built).__name__}, expected a seizure detector.")
             self.network = built
         elif checkpoint is not None:
             if scratch is not None:
                 raise ValueError("A checkpoint and a network were given: the checkpoint brings its own.")
+            checkpoint = revealed(checkpoint)
             loaded: files.Loaded[Network] = files.load(checkpoint)
             self.past = loaded.spec
             self.about["started_from"] = files.digest(checkpoint)

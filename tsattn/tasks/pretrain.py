@@ -16,6 +16,7 @@ from torchmetrics import MeanMetric
 
 from tsattn import checkpoint as files
 from tsattn.contracts import RecordingBatch, SegmentNetwork, SignalSpec
+from tsattn.recordings.places import revealed
 from tsattn.tasks.contrastive import Contrast, Objective, contrast, draw_corrected, draw_reference
 from tsattn.tasks.optim import Decay
 from tsattn.tasks.recordings import Contract, RecordingTask, masks, real_tokens
@@ -73,6 +74,7 @@ class PretrainTask(RecordingTask):
         self.network = network.train()
         self.objective, self.negatives, self.temperature = objective, negatives, temperature
         if checkpoint is not None:
+            checkpoint = revealed(checkpoint)
             self.past = self.load_weights(checkpoint)
             self.about["started_from"] = files.digest(checkpoint)
         self.scores: dict[str, MeanMetric] = {}

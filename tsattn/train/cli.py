@@ -17,6 +17,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from tsattn import checkpoint, files
 from tsattn.contracts import ForecastNetwork
 from tsattn.data.modules import TableData
+from tsattn.recordings.places import revealed, shown
 from tsattn.tasks.forecast import ForecastTask
 from tsattn.tasks.progress import Progress
 from tsattn.tasks.task import Task
@@ -162,9 +163,8 @@ class TrainCLI(LightningCLI):
         if max(*started, self.config.trainer.num_nodes) > 1:
             raise ValueError("Several processes were started, which must agree on a run folder: pass --run_dir.")
         data = self.config.data.init_args
-        source = (
-            data.get("dataset") or Path(str(data.get("table") or data.get("store") or "data")).name.partition(".")[0]
-        )
+        name_of_data = shown(data["store"]) if data.get("store") else Path(str(data.get("table") or "data")).name
+        source = data.get("dataset") or name_of_data.partition(".")[0]
         network = _network_of(self.config.model) or {"class_path": "network"}
         name = network["class_path"].rpartition(".")[2].lower()
         lengths = [str(_length(self.config.model, length)) for length in ("context", "horizon")]
@@ -188,7 +188,7 @@ def _network_of(model: Any) -> Any:
     network = arguments.get("network") or arguments.get("scratch")
     start = arguments.get("run") or arguments.get("checkpoint")
     if not network and start:
-        network = checkpoint.read_entry(Path(start))["network"]
+        network = checkpoint.read_entry(revealed(start))["network"]
     while network and (network.get("init_args") or {}).get("network"):
         network = network["init_args"]["network"]
     return network

@@ -37,6 +37,16 @@ class RunCheckpoint(ModelCheckpoint):
     def __init__(self, folder: Path, name: str, **when: Any) -> None:
         super().__init__(folder, name, save_top_k=1, enable_version_counter=False, **when)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the scores so far, with names of files in the place of whole paths, which may hold a person's name."""
+        plain = super().state_dict()
+        names = {
+            key: Path(plain[key]).name if plain[key] else plain[key]
+            for key in ("best_model_path", "kth_best_model_path", "last_model_path")
+        }
+        best = {Path(path).name: score for path, score in plain["best_k_models"].items()}
+        return {**plain, **names, "best_k_models": best, "dirpath": ""}
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the best score so far along to where the folder is now."""
 

@@ -1,12 +1,14 @@
 """What a run on recordings prints and writes: its description, and the scores of pre-training or of a detector."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
 from tsattn import files
 from tsattn.contracts import NOTICE, SegmentNetwork
 from tsattn.layers.classifier import SegmentClassifier
+from tsattn.recordings.places import hidden, told_command
 from tsattn.tasks.detect import DetectTask
 from tsattn.tasks.pretrain import PretrainTask
 from tsattn.train.cli import TrainCLI
@@ -40,6 +42,9 @@ def write_scores(cli: TrainCLI, split: Literal["val", "test"], path: Path | None
         told = "\n".join(f"{name:16}{value:>10.4f}" for name, value in task.report().items())
     report |= {"data": {"summary": cli.datamodule.summary}, "channels": cli.datamodule.channel_choices}
     report |= about | provenance(cli)
+    report["command"] = told_command(["tsattn", *sys.argv[1:]])
+    if "checkpoint" in about:
+        report["checkpoint"] = hidden(about["checkpoint"])
     if not cli.trainer.is_global_zero:
         return
     if path is not None:

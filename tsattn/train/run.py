@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Literal
 
 from tsattn import checkpoint
+from tsattn.recordings.places import hide_places
 from tsattn.tasks.forecast import ForecastTask
 from tsattn.tasks.recordings import RecordingTask
 from tsattn.train.cli import TrainCLI, of_checkpoint
@@ -52,6 +53,7 @@ def fit(args: list[str]) -> None:
         config = cli.config.clone()
         config.run_dir, config.ckpt_path, config.overwrite = None, None, False  # of this call, not of the run
         config.trainer.limit_val_batches = config.trainer.limit_test_batches = None
+        hide_places(config)
         cli.parser.save(config, cli.run_dir / "config.yaml", skip_none=False, overwrite=True)
     started = time.perf_counter()
     try:

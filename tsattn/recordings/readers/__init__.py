@@ -9,7 +9,8 @@ is named, with a reason.
 import importlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -55,6 +56,16 @@ class Reading:
     bad_events: Literal["clip", "drop", "raise"] = "clip"
 
 
+_told: ContextVar[Callable[[], object] | None] = ContextVar("what open_recordings tells of its progress", default=None)
+
+
+def tick() -> None:
+    """Say that one more file of a folder is being opened, to whoever waits for it."""
+    progress = _told.get()
+    if progress is not None:
+        progress()
+
+
 @dataclass(frozen=True)
 class Left:
     """A file that was not read, and why; the reason calls it by its label."""
@@ -63,7 +74,9 @@ class Left:
     why: str
 
 
-def open_recordings(path: str | Path | Sequence[str | Path], **reading: Any) -> list[Recording]:
+def open_recordings(
+    path: str | Path | Sequence[str | Path], *, progress: Callable[[], object] | None = None, **reading: Any
+) -> list[Recording]:
     """Open every recording at a path or several: files, or folders.
 
     Files that were left in a folder are logged, and a note on the folder's first recording counts them;
@@ -71,6 +84,7 @@ def open_recordings(path: str | Path | Sequence[str | Path], **reading: Any) -> 
 
     Args:
         path: What to open.
+        progress: Called when a file of a folder was opened, or left.
         reading: Attributes of `Reading`.
 
     Raises:
@@ -84,9 +98,13 @@ def open_recordings(path: str | Path | Sequence[str | Path], **reading: Any) -> 
     paths = [path] if isinstance(path, str | Path) else list(path)
     said = Reading(**reading)
     found: list[Recording] = []
-    for one in paths:
-        recordings, left = find_recordings(one, said)
-        found += with_left(recordings, left)
+    token = _told.set(progress)
+    try:
+        for one in paths:
+            recordings, left = find_recordings(one, said)
+            found += with_left(recordings, left)
+    finally:
+        _told.reset(token)
     _refuse_doubles(found)
     refuse_idle(said.signals, found)
     refuse_idle_table(found, said.subject)
@@ -165,6 +183,7 @@ def _search(folder: Path, reading: Reading) -> tuple[list[Recording], list[Left]
     recordings: list[Recording] = []
     left: list[Left] = []
     for path in sorted(folder.iterdir()):
+        tick()
         try:
             if path.is_symlink() and folder.resolve().is_relative_to(path.resolve()):
                 raise ValueError(f"{label(path)} is a link to a folder that it lies in.")

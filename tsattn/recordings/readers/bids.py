@@ -14,7 +14,7 @@ import pandas as pd
 
 from tsattn import messages
 from tsattn.recordings.privacy import label
-from tsattn.recordings.readers import Left, Reading, Unit, edf, mef, nwb, raw, reason, refuse_absent
+from tsattn.recordings.readers import Left, Reading, Unit, edf, mef, nwb, raw, reason, refuse_absent, tick
 from tsattn.recordings.readers.annotations import hides_texts
 from tsattn.recordings.readers.bids_parts import join_parts
 from tsattn.recordings.readers.bids_sidecars import (
@@ -65,6 +65,7 @@ def read(path: Path, reading: Reading) -> tuple[list[Recording], list[Left]]:
     for signal in _signals(path):
         groups.setdefault((_id(signal), _datatype(signal)), []).append(signal)
     for (name, datatype), signals in groups.items():
+        tick()
         both = all((name, kind) in groups for kind in DATATYPES)  # scalp and depth at the same time, as in ds004752
         try:
             recording = _read(signals, _root(signals[0]), reading)

@@ -81,10 +81,11 @@ def guess_types(names: Sequence[str]) -> list[str | None]:
     Args:
         names: Of all channels of a recording: they are read together.
     """
-    return [guess.type for guess in _guesses(names)]
+    return [guess.type for guess in _guesses(tuple(names))]
 
 
-def _guesses(names: Sequence[str]) -> list[Guess]:
+@lru_cache(maxsize=8)  # the files of a data set have the same names
+def _guesses(names: tuple[str, ...]) -> list[Guess]:
     cores = [bare(name) for name in names]
     shafts = _numbers(cores)
     cap = _cap(cores, shafts)
@@ -221,7 +222,7 @@ def settle_types(
     Raises:
         ValueError: If a channel that the user calls a signal is in no unit of voltage.
     """
-    guesses = _guesses(names)
+    guesses = _guesses(tuple(names))
     words = [""] * len(names) if units is None else units
     types: list[str] = []
     said = [chosen(name, reading.signals) for name in names]
