@@ -40,7 +40,7 @@ def from_mne(raw: Any, *, id: str = "raw", subject: str | None = None) -> Record
     Args:
         raw: Of mne.
         id: Of the recording; no name of a person.
-        subject: Of the subject; the recording's id if not given.
+        subject: Pseudonym of the person. None: the `id` stands for it, too; without an id it is not known.
 
     Raises:
         ValueError: If it has no channel of a brain signal.
@@ -87,5 +87,5 @@ def from_mne(raw: Any, *, id: str = "raw", subject: str | None = None) -> Record
         events,
         gaps=tuple((a / sfreq, b / sfreq) for a, b in gaps),
         notes=told,
-        about={} if subject else {"subject_from": "unknown"},
+        about={"subject_from": "unknown"} if subject is None and id == "raw" else {},
     )

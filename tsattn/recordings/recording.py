@@ -306,7 +306,7 @@ def from_array(
             else seeg.
         start: Clock time of the first sample, if it is known.
         id: Of the recording; no name of a person.
-        subject: Pseudonym of the person. None: not known; the recording's id stands for it.
+        subject: Pseudonym of the person. None: the `id` stands for it, too; without an id it is not known.
         rest: Other attributes of `Recording`.
 
     Raises:
@@ -339,7 +339,7 @@ def from_array(
     edges = np.flatnonzero(missing[1:] != missing[:-1]) / sfreq
     rest.setdefault("gaps", tuple(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)))
     rest.setdefault("channels", make_channels(names, sfreq, "seeg" if type is None else type))
-    if subject is None:
+    if subject is None and id == "array":
         rest["about"] = {"subject_from": "unknown", **rest.get("about", {})}
     return Recording(ArraySource(values), id, subject or id, duration=values.shape[1] / sfreq, start=start, **rest)
 

@@ -93,10 +93,12 @@ def open_recordings(
             was expected.
     """
     from tsattn.recordings.readers.channel_names import refuse_idle
-    from tsattn.recordings.subjects import refuse_idle_table
+    from tsattn.recordings.subjects import is_table, read_table, refuse_idle_table
 
     paths = [path] if isinstance(path, str | Path) else list(path)
     said = Reading(**reading)
+    if said.subject is not None and is_table(said.subject):
+        read_table(Path(said.subject))  # before files are opened, of which one may be left out for a reason of its own
     found: list[Recording] = []
     token = _told.set(progress)
     try:

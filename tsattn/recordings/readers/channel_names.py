@@ -46,6 +46,7 @@ NEVER_SHAFTS = re.compile(  # words that no electrode is called by, however many
     r"dc|trig|trg|sti|stim|ttl|event|status|photic|.*e[ck]g|.*eog|.*emg|chin|loc|roc|resp|osat|sp[ao]o?|sao|etco|pr|hr|bpm",
     re.IGNORECASE,
 )
+GENERIC = re.compile(r"ch|chan|channel|eeg|signal|sig|data|unnamed|x|dc|trig|trigger", re.IGNORECASE)
 RUNNING = 3  # contacts with running numbers that make a shaft of a word that other sensors have, too
 PRESSURES = 4  # of "BP": a polygraph's blood pressures are BP1 to BP4
 LONGEST_SHAFT = 18  # contacts of the longest depth electrodes in use
@@ -127,7 +128,7 @@ def _runs(word: str, shafts: dict[str, set[int]]) -> bool:
     )
 
 
-def _cap(cores: Sequence[str], shafts: dict[str, set[int]]) -> dict[str, str | None]:
+def _cap(cores: Sequence[str], shafts: dict[str, set[int]]) -> dict[str, str | None] | None:
     """Return the type of what is numbered as a cap is: of EGI (E1 to E128), of BioSemi (A1 to D32), of spokes (3LB)."""
     long = [word for word, numbers in shafts.items() if len(numbers) > LONGEST_SHAFT]
     if sum(bool(SPOKE.fullmatch(core)) for core in cores) >= max(4, len(cores) / 4):
@@ -140,7 +141,7 @@ def _cap(cores: Sequence[str], shafts: dict[str, set[int]]) -> dict[str, str | N
         return dict.fromkeys(rows, "eeg")
     if len(shafts) == 1 and long and NUMBERED.fullmatch(long[0]) and long[0] != "c":
         return {long[0]: None}  # a cap or a grid, and nothing tells which
-    return {}
+    return None
 
 
 def _paired(names: Sequence[str], cores: Sequence[str], shafts: dict[str, set[int]]) -> bool:
@@ -157,11 +158,18 @@ def _paired(names: Sequence[str], cores: Sequence[str], shafts: dict[str, set[in
     return mates >= 0.75 * len(known) and (called or len({word for word, _ in known}) >= 3)
 
 
+def _is_shaft(part: str, shafts: dict[str, set[int]]) -> bool:
+    """Return whether a name is of a shaft whose word only begins as a generic one does (DCA, CHL)."""
+    found = SHAFT.fullmatch(part)
+    word = found[1].strip().casefold() if found else ""
+    return bool(word) and not GENERIC.fullmatch(word) and _runs(word, shafts)
+
+
 def _is_other(word: str) -> bool:
     return any(pattern.search(word) for _, pattern in OTHER)
 
 
-def _guess(name: str, core: str, scalp: bool, shafts: dict[str, set[int]], cap: dict[str, str | None]) -> Guess:
+def _guess(name: str, core: str, scalp: bool, shafts: dict[str, set[int]], cap: dict[str, str | None] | None) -> Guess:
     contacts = _parts(core)
     other = next((kind for kind, pattern in OTHER if pattern.search(core) or pattern.search(name)), None)
     if other:
@@ -174,13 +182,13 @@ def _guess(name: str, core: str, scalp: bool, shafts: dict[str, set[int]], cap: 
         return Guess("seeg")
     if re.match(r"ecog[ _-]", name, re.IGNORECASE):
         return Guess("ecog")
-    if cap and (SPOKE.fullmatch(core) or (contacts and all(word in cap for word, _ in contacts))):
+    if cap is not None and (SPOKE.fullmatch(core) or (contacts and all(word in cap for word, _ in contacts))):
         return Guess("eeg" if SPOKE.fullmatch(core) else cap[contacts[0][0]] if contacts else None)
     parts = [part.strip() for part in core.split("-")]
     lettered = [part for part in parts if not part.isdigit()]  # "LA1-2" is a pair, too
     if scalp and all(SCALP.fullmatch(part) for part in lettered):
         return Guess("eeg")
-    if lettered and all(CONTACT.fullmatch(part) for part in lettered):
+    if lettered and all(CONTACT.fullmatch(part) or _is_shaft(part, shafts) for part in lettered):
         return Guess("seeg")
     both = all(SCALP.fullmatch(part) for part in lettered)  # a bipolar row of scalp names without a midline
     told = lettered and both and (len(parts) > 1 or re.match(r"eeg\b", name, re.IGNORECASE))
