@@ -113,7 +113,7 @@ def test_events_and_where_they_come_from_are_written(
     printed = capsys.readouterr().out
     assert f"{len(written)} events in 0.03 h" in printed
     assert "Not a medical device" in printed
-    assert f"written to {out}, {out.with_suffix('.json')}, " in printed
+    assert f"written to events.{ending}, events.json, p.csv" in printed
     assert [path.name for path in out.parent.iterdir() if path.name.startswith(".")] == []
 
 
@@ -362,3 +362,38 @@ def test_a_recording_is_opened_with_what_the_user_says_of_it(made: dict[str, Pat
     run(made, "--out", tmp_path / "e.tsv", "--subject", "sub-7", "--type", "ecog")
     assert json.loads((tmp_path / "e.json").read_text())["recording"]["subject"] == "sub-7"
     assert Recording.open(made["recording"], type="ecog").channels["type"].eq("ecog").all()
+
+
+@pytest.mark.parametrize("problem", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_full_disk_or_an_interrupt_leaves_nothing_that_needs_overwrite(
+    problem: BaseException, made: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    arguments = ["--out", tmp_path / "e.tsv", "--probabilities", tmp_path / "p.csv", "--report", tmp_path / "r.html"]
+
+    def fails(*_: object) -> None:
+        raise problem
+
+    with monkeypatch.context() as patched:
+        patched.setattr("tsattn.commands.detect.write_report", fails)
+        with pytest.raises((SystemExit, KeyboardInterrupt)):
+            run(made, *arguments)
+    assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == []
+    run(made, *arguments)
+    assert (tmp_path / "r.html").exists()
+
+
+def test_the_command_says_when_a_recording_is_unlike_the_training(
+    made: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    domain = {"recordings": 1, "types": {"eeg": 1}, "sfreq": [RAW, RAW], "channels": [5, 5], "montage": ["single"]}
+    detector({"domain": domain}).save_pretrained(tmp_path / "d")
+    other = made | {"detector": tmp_path / "d"}
+    run(other, "--out", tmp_path / "e.tsv", "--report", tmp_path / "r.html")
+    sentence = (
+        "Its channels are depth electrodes (seeg), unlike the training recordings, which were of scalp EEG (eeg)."
+    )
+    assert f"warning: {sentence}" in capsys.readouterr().out
+    assert sentence in json.loads((tmp_path / "e.json").read_text())["unlike_training"]
+    assert sentence in (tmp_path / "r.html").read_text()
+    assert sentence in refused_detect(other, "--out", tmp_path / "s.tsv", "--strict")
+    assert not (tmp_path / "s.tsv").exists()

@@ -18,6 +18,7 @@ import lightning
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import xarray as xr
 from small import FITTED, PRESET, SEGMENTS, SFREQ, classifier, detector, prepared, values
 
@@ -554,3 +555,59 @@ def test_nothing_is_written_if_nobody_asks(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(module, "SAVE_SECONDS", -1.0)
     detector().detect(recording())
     assert list(tmp_path.iterdir()) == []
+
+
+# Domain, and answers that are none --------------------------------------------------------------------------------
+
+
+DOMAIN = {"recordings": 3, "types": {"seeg": 3}, "sfreq": [SFREQ, SFREQ], "channels": [4, 6], "montage": ["single"]}
+
+
+def scalp(**rest: Any) -> Recording:
+    names = ["Fp1", "Fp2", "Fz", "Cz", "Pz"]
+    return prepared(values(5), names=names, type="eeg", **rest)
+
+
+def test_a_recording_that_is_unlike_the_training_is_said_and_strictly_refused(caplog: pytest.LogCaptureFixture):
+    made = detector({"domain": DOMAIN})
+    with caplog.at_level("WARNING"):
+        found = made.detect(scalp())
+    (sentence,) = found.provenance["unlike_training"]
+    assert "scalp EEG (eeg), unlike the training recordings" in sentence
+    assert sentence in caplog.text
+    assert sentence in found.provenance["notes"]
+    assert found.provenance["training"] == DOMAIN
+    with pytest.raises(ValueError, match=r"is unlike the recordings of the detector's training.*scalp EEG"):
+        made.detect(scalp(), strict=True)
+    assert made.detect(prepared(values(5)), strict=True).provenance["unlike_training"] == []
+
+
+def test_each_way_of_being_unlike_has_its_sentence():
+    made = detector({"domain": DOMAIN | {"sfreq": [256.0, 512.0]}})
+    pairs = [f"LA{k}-LA{k + 1}" for k in range(1, 9)]
+    told = " ".join(made.detect(prepared(values(8), names=pairs)).provenance["unlike_training"])
+    assert "recorded at 32 Hz, the training recordings at 256 to 512 Hz: above 16 Hz it holds nothing" in told
+    assert "It has 8 channels, the training recordings 4 to 6." in told
+    assert "channels are pairs by their names, those of the training single" in told
+
+
+def test_a_checkpoint_that_does_not_know_its_training_says_so_and_nothing_else():
+    found = detector().detect(scalp(), strict=True)
+    assert found.provenance["training"] == "not known"
+    assert found.provenance["unlike_training"] == []
+
+
+def test_the_contract_keeps_its_domain(tmp_path: Path):
+    detector({"domain": DOMAIN}).save_pretrained(tmp_path / "d")
+    assert Detector.from_pretrained(tmp_path / "d").spec.domain == DOMAIN
+
+
+@pytest.mark.parametrize("where", ["head.weight", "network"])
+def test_one_weight_that_is_no_number_is_an_error_and_never_a_gap(where: str):
+    made = detector()
+    parameters = dict(made.network.named_parameters())
+    name = next(name for name in parameters if name.startswith(where))
+    with torch.no_grad():
+        parameters[name].view(-1)[0] = torch.nan
+    with pytest.raises(ValueError, match="not finite"):
+        made.detect(prepared(values(5)))

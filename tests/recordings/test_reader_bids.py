@@ -424,3 +424,51 @@ def test_a_recording_of_bids_pickles(root):
     assert bids.recognises(root)
     assert not bids.recognises(root.parent)
     assert os.fspath(recording.files[0]).endswith("_ieeg.edf")
+
+
+def test_names_in_another_form_are_matched_in_every_sidecar(root):
+    """Recorders write "POL LA1", and people "LA1": which is bad and where it lies would be lost."""
+    write_edf(
+        folder(root) / "sub-01_task-rest_ieeg.edf", noise(2, 1000), [100, 100], labels=["POL LA01", "EEG LA 02-Ref"]
+    )
+    write_tsv(folder(root) / "sub-01_electrodes.tsv", "name x y z", "LA2,0.01,0.02,0.03", "LA1,0.02,0.02,0.03")
+    (folder(root) / "sub-01_coordsystem.json").write_text('{"iEEGCoordinateUnits": "m", "iEEGCoordinateSystem": "MNI"}')
+    (recording,) = open_recordings(root)
+    assert recording.names == ["POL LA01", "EEG LA 02-Ref"]
+    assert recording.channels["type"].tolist() == ["ecog", "seeg"]
+    assert recording.channels["status"].tolist() == ["good", "bad"]
+    assert "channels.tsv writes 2 names in another form ('LA1' for 'POL LA01')" in told(recording)
+
+
+def test_what_the_user_says_by_name_lies_over_the_sidecars(root):
+    (recording,) = open_recordings(root, signals=("!LA1",))
+    assert recording.channels["type"].tolist() == ["misc", "seeg"]
+
+
+def test_a_signal_in_an_unknown_unit_takes_the_one_of_channels_tsv(root):
+    path = folder(root) / "sub-01_task-rest_ieeg.edf"
+    write_edf(path, noise(2, 1000), [100, 100], unit=".V")
+    (recording,) = open_recordings(root)
+    assert recording.channels["type"].tolist() == ["ecog", "seeg"]
+    assert "comes from channels.tsv" in told(recording)
+
+
+@pytest.mark.parametrize("labels", [True, False])
+def test_nwb_opens_inside_a_data_set_by_folder_and_by_path(root, labels):
+    pytest.importorskip("pynwb")
+    from test_reader_nwb import Making
+
+    (folder(root) / "sub-01_task-rest_ieeg.edf").unlink()
+    making = Making("label" if labels else None)
+    making.series(np.random.default_rng(0).normal(size=(2560, 3)) * 5e-5, rate=256.0)
+    path = making.write(folder(root) / "sub-01_task-rest_ieeg.nwb")
+    (folder(root) / "sub-01_task-rest_ieeg.json").unlink()
+    write_tsv(folder(root) / "sub-01_task-rest_channels.tsv", "name type status", *(f"N{k},SEEG,bad" for k in range(3)))
+    for place in (root, path):
+        (recording,) = open_recordings(place, on_mismatch="warn")
+        assert (recording.id, recording.subject) == ("sub-01_task-rest", "sub-01")
+        assert (len(recording.names), recording.sfreq, recording.duration) == (3, 256.0, 10.0)
+        assert recording.events["event_type"].tolist()[:1] == ["sz"]
+        if not labels:
+            assert recording.names == ["N0", "N1", "N2"]
+            assert recording.channels["status"].tolist() == ["bad"] * 3

@@ -439,3 +439,23 @@ def test_a_part_into_which_no_window_fits_is_an_error_and_one_that_is_absent_is_
     assert data.val_dataloader() == []
     with pytest.raises(ValueError, match=r"No window of 5 s fits into what the split has for test"):
         data.test_dataloader()
+
+
+@pytest.mark.parametrize(
+    ("knobs", "told"),
+    [
+        (dict(label_horizon=60.0), "label_horizon is 60, which label='last_segment' does not look at"),
+        (dict(label_share=0.3), "label_share is 0.3, which label='last_segment' does not look at"),
+        (dict(label="share", label_share=0.0), "label_share is 0, expected above 0"),
+        (dict(label="preictal", label_horizon=-1.0), "label_horizon is -1 s, expected above 0"),
+        (dict(fold=0), "there is no split"),
+        (dict(fold=0, splits="subject"), "makes one without folds"),
+        (dict(workers=-1), "workers is -1"),
+        (dict(near_seconds=-5.0), "near_seconds is -5"),
+        (dict(max_channels=0), "max_channels is 0"),
+        (dict(block_seconds=0.0), "block_seconds is 0"),
+    ],
+)
+def test_options_that_cannot_work_are_refused_before_a_file_is_opened(knobs: dict, told: str):
+    with pytest.raises(ValueError, match=told):
+        RecordingDataModule("there is no such store.zarr", **knobs)

@@ -61,13 +61,17 @@ def test_a_split_by_subject_refuses_and_both_ways_out_work(door: str, files: Pat
         parts = {person: set() for person in one.made["subjects"].values()}
         for span in one.spans:
             parts[one.made["subjects"][span.recording]].add(span.part)
-        assert len(parts) == 3 and all(len(found) == 1 for found in parts.values())
+        assert len(parts) == 3
+        assert all(len(found) == 1 for found in parts.values())
 
 
 def test_the_command_line_says_the_same_and_its_advice_works(store: Path, tmp_path: Path):
     refused = tsattn("recordings", "split", store, "--by", "subject", "--out", "s.json", cwd=tmp_path)
-    assert refused.returncode and "--subject folder" in refused.stderr
-    ran = tsattn("recordings", "split", store, "--by", "subject", "--out", "s.json", "--subject", "folder", cwd=tmp_path)
+    assert refused.returncode
+    assert "--subject folder" in refused.stderr
+    ran = tsattn(
+        "recordings", "split", store, "--by", "subject", "--out", "s.json", "--subject", "folder", cwd=tmp_path
+    )
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.count("1 subjects") == 3
     data = RecordingDataModule(store, tmp_path / "s.json", segments=2, segment_seconds=1.0)
@@ -83,7 +87,9 @@ def test_inspect_prepare_and_open_take_the_same_word(files: Path, tmp_path: Path
     assert "6 recordings of 3 subjects" in ran.stdout
     plain = tsattn("recordings", "inspect", *folders, "--preset", "raw", cwd=tmp_path)
     assert "6 recordings of 6 recordings that do not say whose they are" in plain.stdout
-    done = tsattn("recordings", "prepare", *folders, "--preset", "raw", "--subject", "folder", "--out", "s.zarr", cwd=tmp_path)
+    done = tsattn(
+        "recordings", "prepare", *folders, "--preset", "raw", "--subject", "folder", "--out", "s.zarr", cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     stored = open_store(tmp_path / "s.zarr").recordings()
     assert people(stored) == people(sorted(opened, key=lambda one: one.id))
@@ -129,7 +135,8 @@ def test_a_data_set_or_a_header_that_names_people_is_believed(tmp_path: Path):
 def test_an_array_without_a_name_is_of_nobody_known():
     values = np.random.default_rng(0).normal(size=(2, 8000)) * 50
     assert not known(from_array(values, 64.0))
-    assert known(from_array(values, 64.0, id="sub-1_run-1")) and known(from_array(values, 64.0, subject="sub-1"))
+    assert known(from_array(values, 64.0, id="sub-1_run-1"))
+    assert known(from_array(values, 64.0, subject="sub-1"))
 
 
 def test_a_split_that_was_written_before_is_read(tmp_path: Path, store: Path):

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -490,3 +491,28 @@ def test_the_shipped_clipping_works_in_mixed_precision(precision: str):
 def test_adapting_to_one_person_is_refused_for_several(detector: Path):
     with pytest.raises(ValueError, match="adapt='subject' is for one person, training has 2"):
         fit(*RECORDINGS, task=DetectTask(detector, adapt="subject"))
+
+
+def test_labels_that_no_detector_learns_are_refused_before_recordings_are_opened(monkeypatch: pytest.MonkeyPatch):
+    data = module(label="preictal", label_horizon=60.0)
+    monkeypatch.setattr(data, "prepare", lambda: pytest.fail("recordings were opened"))
+    with pytest.raises(ValueError, match="label is 'preictal', expected last_segment"):
+        trainer().fit(scratch(), datamodule=data)
+
+
+def test_people_whom_nothing_tells_apart_are_refused():
+    nobody = tuple(replace(item, about={**item.about, "subject_from": "unknown"}) for item in RECORDINGS[:3])
+    with pytest.raises(ValueError, match=r"3 of 3 do not say it .*split STORE --by subject --subject folder"):
+        fit(*nobody)
+
+
+def test_a_trained_detector_knows_what_its_recordings_were_like():
+    spec = fit(*RECORDINGS).spec
+    assert spec is not None
+    assert spec.domain == {
+        "recordings": 2,
+        "types": {"seeg": 2},
+        "sfreq": [SFREQ, SFREQ],
+        "channels": [3, 4],
+        "montage": ["single"],
+    }

@@ -77,7 +77,6 @@ def detect(
     from tsattn.recordings.places import shown
 
     quiet()
-    logging.getLogger("tsattn.detection.detector.unlike_training").setLevel(logging.ERROR)  # printed below
     if out.suffix.lower() not in Suffix:
         raise ValueError(f"--out ends in {out.suffix or 'nothing'}, expected .tsv, .csv or .edf.")
     about = out.with_suffix(".json")
@@ -98,7 +97,7 @@ def detect(
             low = None if fitted.low is None else min(fitted.low, threshold)
             setting = replace(fitted, threshold=threshold, low=low)
         partial = out.with_name(f".{out.name}.partial")
-        with Hours(item.duration if first else 0.0) as hours:
+        with Hours(item.duration if first else 0.0) as hours, silent("tsattn.detection.detector.unlike_training"):
             found = detector.detect(
                 item,
                 postprocessing=setting,
@@ -140,6 +139,18 @@ def detect(
             print(f"against {len(expert)} marked seizures: {found_of_them}{rate}")
         print(NOTICE)
         print(f"written to {', '.join(map(shown, targets))}")
+
+
+@contextlib.contextmanager
+def silent(name: str) -> Iterator[None]:
+    """Keep a logger from warning of what is printed."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 @contextlib.contextmanager

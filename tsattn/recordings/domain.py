@@ -103,5 +103,5 @@ def _words(types: Sequence[str]) -> str:
     return " and ".join(WORDS.get(kind, kind) for kind in types)
 
 
-def _range(low: float, high: float) -> str:
+def _range(low: float | int, high: float | int) -> str:
     return f"{low:g}" if low == high else f"{low:g} to {high:g}"

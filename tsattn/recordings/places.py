@@ -47,7 +47,7 @@ def hidden(path: str | Path) -> str:
         known.pop(called, None)
         known[called] = os.path.abspath(path)
         kept = json.dumps(dict(list(known.items())[-MOST:]), indent=0).encode()
-        write_atomically(_file(), lambda file: (os.chmod(file.fileno(), 0o600), file.write(kept)))
+        write_atomically(_file(), lambda file: _write_alone(file, kept))
     return called
 
 
@@ -87,8 +87,8 @@ def hide_places(config: Any) -> None:
 
 def told_command(words: Sequence[str]) -> str:
     """Return a command line with labels in the place of paths."""
-    told = []
-    for word in words:
+    told = list(words[:1])
+    for word in words[1:]:
         option, equals, value = word.rpartition("=") if word.startswith("--") else ("", "", word)
         is_path = os.sep in value or Path(value[:255]).exists()
         plain = all(part == ".." or _harmless(part) for part in Path(value).parts)
@@ -108,6 +108,12 @@ def _harmless(name: str) -> bool:
         or is_bids_name(name)
         or bool(PSEUDONYM.fullmatch(name))
     )
+
+
+def _write_alone(file: Any, content: bytes) -> None:
+    """Write what nobody else on this machine may read."""
+    os.fchmod(file.fileno(), 0o600)
+    file.write(content)
 
 
 def _file() -> Path:

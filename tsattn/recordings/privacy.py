@@ -22,9 +22,9 @@ DAY = 86400
 WORD = re.compile(r"[a-z]{1,8}")
 DIGITS = 12
 SUFFIXES = frozenset(
-    ".21e .avg .bdf .bin .cnt .csv .dat .e .edf .eeg .eeg.gz .egi .fif .fif.gz .fdt .gdf .gz .h5 .hdf .hdf5 .html .json .lay "
-    ".log .mat .mef .mefd .mff .nc .ncs .nev .npy .npz .nwb .parquet .png .pdf .pnt .rec .set .svg .trc .tsv .tsv.gz "
-    ".txt .vhdr .vmrk .zarr .zip".split()
+    ".21e .avg .bdf .bin .cnt .csv .dat .e .edf .eeg .eeg.gz .egi .fif .fif.gz .fdt .gdf .gz .h5 .hdf .hdf5 "
+    ".html .json .lay .log .mat .mef .mefd .mff .nc .ncs .nev .npy .npz .nwb .parquet .png .pdf .pnt .rec "
+    ".set .svg .trc .tsv .tsv.gz .txt .vhdr .vmrk .zarr .zip".split()
 )  # an ending of another kind may be a part of a name ("Doe.Jane")
 BIDS_FIXED = frozenset(
     "README README.md README.txt CHANGES LICENSE dataset_description.json participants.tsv participants.json "

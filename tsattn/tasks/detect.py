@@ -147,9 +147,9 @@ class DetectTask(RecordingTask):
         """Refuse labels that a detector of seizures cannot learn: its events are scored where seizures are."""
         rule = data.labelling.rule
         if rule != "last_segment":
-            given = messages.option("label") if messages.has("label") else "label"
+            given = messages.option("label") if messages.on_command_line() and messages.has("label") else "label"
             raise ValueError(
-                f"{given} is {rule!r}, expected 'last_segment' for a detector: its probability speaks of the window's "
+                f"{given} is {rule!r}, expected last_segment for a detector: its probability speaks of the window's "
                 "last segment, and its events are scored against the seizures themselves. Leave the option out; "
                 f"windows labelled by {rule!r} are for a training loop of your own (RecordingDataModule)."
             )
