@@ -30,6 +30,11 @@ def command(options: Mapping[str, str]) -> Iterator[None]:
         _OPTIONS.reset(token)
 
 
+def spelling() -> Mapping[str, str] | None:
+    """Return the options of the running command; None in Python."""
+    return _OPTIONS.get()
+
+
 def on_command_line() -> bool:
     """Return whether a command of `tsattn` is running, so that advice is for a shell."""
     return _OPTIONS.get() is not None

@@ -18,6 +18,7 @@ import pandas as pd
 import xarray as xr
 from jaxtyping import Float
 
+from tsattn import typed
 from tsattn.contracts import Fill
 
 log = logging.getLogger(__name__)
@@ -126,7 +127,7 @@ def from_frame(
     if clock not in ("strict", "ignore"):
         raise ValueError(f'clock is "{clock}", expected "strict" or "ignore".')
     frame = with_plain_names(frame, source)
-    excluded = [exclude] if isinstance(exclude, str) else list(exclude)
+    excluded = typed.chosen(exclude, frame.columns)
     absent = [name for name in excluded if name not in frame.columns]
     if absent:
         raise ValueError(

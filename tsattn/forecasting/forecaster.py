@@ -22,7 +22,7 @@ from tsattn import checkpoint
 from tsattn.contracts import ForecastNetwork, TableSpec
 from tsattn.data.calendar import Marks
 from tsattn.forecasting import calibration, frames, learning
-from tsattn.forecasting.learning import Loss, Mode, Roles, Training
+from tsattn.forecasting.learning import Columns, Loss, Mode, Roles, Training
 from tsattn.forecasting.predictor import Predictor
 from tsattn.forecasting.recipes import Recipe, recipe_of, whole
 from tsattn.layers.probabilistic import CalibratedForecaster, Distribution
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Columns = str | Sequence[str]
 
 
 class Forecaster(

@@ -20,6 +20,7 @@ from tsattn.data.modules import TableData
 from tsattn.tasks.forecast import ForecastTask
 from tsattn.tasks.progress import Progress
 from tsattn.tasks.task import Task
+from tsattn.train import arguments
 from tsattn.train.folder import (
     FILES,
     RUNS,
@@ -58,7 +59,7 @@ class TrainCLI(LightningCLI):
                 subclass_mode_model=True,
                 subclass_mode_data=True,
                 run=False,
-                args=args,
+                args=arguments.prepared(args, command),
                 save_config_callback=None,
                 seed_everything_default=2021,
                 auto_configure_optimizers=False,
@@ -74,6 +75,7 @@ class TrainCLI(LightningCLI):
                     "prog": f"tsattn {command}",
                     "description": DESCRIPTIONS[command],
                     "allow_abbrev": False,
+                    "parser_mode": arguments.MODE,
                     "exit_on_error": False,
                 },
             )
@@ -104,6 +106,12 @@ class TrainCLI(LightningCLI):
         parser.link_arguments("data", f"{network}.features", compute_fn=_features, apply_on="instantiate")
         parser.link_arguments("data", f"{network}.future_covariates", compute_fn=_count_ahead, apply_on="instantiate")
         parser.link_arguments("data", f"{network}.known_rows", compute_fn=_count_rows, apply_on="instantiate")
+
+    def instantiate_classes(self) -> None:
+        """Make data, task and trainer; what is typed as text reaches them as plain text."""
+        typed, self.config = self.config, arguments.without_text(self.config)
+        super().instantiate_classes()
+        self.config = typed
 
     def before_instantiate_classes(self) -> None:
         """Decide the run folder, and refuse to write over another run."""
@@ -231,9 +239,10 @@ def of_checkpoint(args: list[str], command: str) -> list[str]:
     recipe = checkpoint.read_entry(path)["network"]
     if issubclass(checkpoint.class_of(recipe), ForecastNetwork):
         return args
+    start: dict[str, Any] = {"checkpoint": None}
     if recipe["class_path"].endswith(".SegmentClassifier"):
-        return [*args, "--model.checkpoint=null", "--model.scratch=null", f"--model.run={path}"]
-    return [*args, "--model.checkpoint=null"]
+        start |= {"scratch": None, "run": arguments.Text(path)}
+    return [*args, "--config", arguments.dump({"model": {"init_args": start}})]
 
 
 DESCRIPTIONS = {
