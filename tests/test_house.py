@@ -13,7 +13,11 @@ PACKAGE = ROOT / "tsattn"
 FLOORS = {
     "contracts": 1,
     "files": 0,
-    "messages": 0,
+    "messages": -1,
+    "typed": 0,
+    "faults": 0,
+    "parsing": 1,
+    "manual": 2,
     "metrics": 2,
     "quantiles": 1,
     "events": 1,

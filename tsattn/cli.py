@@ -1,7 +1,7 @@
 """The command line: one list of commands, each imported when it is called, so that `--help` answers at once.
 
-`fit`, `validate` and `test` are Lightning's; every other command is a typed function whose docstring is its help. Whatever
-goes wrong ends in one sentence (`faults.py`); TSATTN_TRACEBACK=1 shows where it came from.
+`fit`, `validate` and `test` are Lightning's; every other command is a typed function whose docstring is its help.
+Whatever goes wrong ends in one sentence (`faults.py`); TSATTN_TRACEBACK=1 shows where it came from.
 """
 
 import difflib
@@ -106,10 +106,10 @@ def usage() -> str:
 def run(command: str, args: list[str]) -> None:
     """Import and call one command, with messages that name its options."""
     if command in TRAINING:
-        if {"-h", "--help"} & set(args) and not asks_for_all(args):
+        if {"-h", "--help"} & {argument.partition("=")[0] for argument in args}:
             from tsattn import manual
 
-            print(manual.short(command))
+            print(manual.full(command) if asks_for_all(args) else manual.short(command))
             return
         from tsattn import shipped, train
 

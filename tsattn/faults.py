@@ -1,7 +1,7 @@
 """What a command says when it ends in an exception: one sentence, without a traceback.
 
-Exceptions that speak to the user (ValueError, OSError, ImportError) have their own sentence. Some of others' (no memory,
-damaged files) are translated; anything else is a fault of ours, and says so.
+Exceptions that speak to the user (ValueError, OSError, ImportError) have their own sentence. Some of others' (no
+memory, damaged files) are translated; anything else is a fault of ours, and says so.
 """
 
 import argparse
@@ -11,7 +11,9 @@ import zlib
 from importlib import metadata
 
 TRACEBACK = "TSATTN_TRACEBACK=1 before the command shows where"
-MEMORY = re.compile(r"out of memory|not enough memory|can't allocate memory|cannot allocate memory|alloc_cpu", re.IGNORECASE)
+MEMORY = re.compile(
+    r"out of memory|not enough memory|can't allocate memory|cannot allocate memory|alloc_cpu", re.IGNORECASE
+)
 DISK = re.compile(r"no space left|disk quota|file write failed|unexpected pos", re.IGNORECASE)
 USERS = (ValueError, argparse.ArgumentError, argparse.ArgumentTypeError)  # their text is for the user
 OF_LIGHTNING = "MisconfigurationException"  # by name: its class is imported with Lightning only
@@ -41,7 +43,9 @@ def sentence(problem: BaseException) -> str:
     elif type(problem).__name__ == OF_LIGHTNING:
         told = text
     else:
-        told = f"This is a fault of tsattn's, not yours: {type(problem).__name__}: {' '.join(text.split())}. {TRACEBACK}."
+        told = (
+            f"This is a fault of tsattn's, not yours: {type(problem).__name__}: {' '.join(text.split())}. {TRACEBACK}."
+        )
     notes = " ".join(getattr(problem, "__notes__", ()))
     return visible(f"{told} {notes}".strip())
 
@@ -58,7 +62,10 @@ def missing(problem: ImportError, text: str) -> str:
     for need in needs:
         wanted, _, condition = need.partition(";")
         extra = re.search(r"extra == ['\"]([\w-]+)['\"]", condition)
-        if extra and re.split(r"[^\w.-]", wanted.strip())[0].replace("-", "_").lower() == name.replace("-", "_").lower():
+        if (
+            extra
+            and re.split(r"[^\w.-]", wanted.strip())[0].replace("-", "_").lower() == name.replace("-", "_").lower()
+        ):
             return f"The package {name} is not installed: pip install 'tsattn[{extra[1]}]'."
     if isinstance(problem, ModuleNotFoundError):
         return f"The package {name} is not installed: pip install {name}."
@@ -78,7 +85,9 @@ def plain(message: str) -> str:
     noise = r"(Does not validate|Subtypes:|Errors:|Expected nothing|Given value)"
     message = re.sub(r"Call to compute_fn of link .*? with args \(.*?\) failed: ", "", message, flags=re.DOTALL)
     message = re.sub(r"Expected a typing\.Literal\[(.*?)\]", r"Expected one of \1", message)
-    message = re.sub(r"Expected an? <class '(?:\w+\.)*(\w+)'>", lambda match: f"Expected {KINDS.get(match[1], match[1])}", message)
+    message = re.sub(
+        r"Expected an? <class '(?:\w+\.)*(\w+)'>", lambda match: f"Expected {KINDS.get(match[1], match[1])}", message
+    )
     lines = [line.strip().removeprefix("- ") for line in message.splitlines()]
     where = re.findall(r"Problem with given class_path '(?:\w+\.)*(\w+)'", message)
     told = [line for line in lines if line and not re.match(rf"{noise}|Problem with given class_path|Parser key", line)]

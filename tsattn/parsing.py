@@ -1,4 +1,4 @@
-"""A function as a command: its parameters are the options, its annotations say how they are typed, its docstring is the help.
+"""A function as a command: parameters are options, annotations say how they are typed, the docstring is the help.
 
 What is typed for a name, a path or another text is that text (`typed.py`); only numbers, switches and words of a list
 are read as such.
@@ -11,7 +11,7 @@ import json
 import shutil
 import textwrap
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -72,7 +72,11 @@ class Option:
         module, _, name = NESTED[self.name].rpartition(".")
         made = getattr(importlib.import_module(module), name)
         hints = typing.get_type_hints(made)
-        return {field.name: hints[field.name] for field in fields(made) if field.name != "name"} if is_dataclass(made) else {}
+        return (
+            {field.name: hints[field.name] for field in fields(made) if field.name != "name"}
+            if is_dataclass(made)
+            else {}
+        )
 
 
 def options_of(function: Callable[..., None]) -> list[Option]:
@@ -110,7 +114,7 @@ class Spelling(Mapping[str, str]):
                 return f"{option.flag}.{name}"
         raise KeyError(name)
 
-    def __iter__(self) -> typing.Iterator[str]:
+    def __iter__(self) -> Iterator[str]:
         return iter(self.spelt)
 
     def __len__(self) -> int:
@@ -161,7 +165,7 @@ def parse(options: Sequence[Option], args: Sequence[str], command: str) -> dict[
             inner.setdefault(option.name, {}).update(_dictionary(value, flag))
         else:
             inner.setdefault(option.name, {})[member] = _member(option, member, value, flag)
-    arguments: dict[str, Any] = {name: values for name, values in inner.items()}
+    arguments: dict[str, Any] = dict(inner.items())
     for option in options:
         if option.name in given:
             arguments[option.name] = read(option.annotation, given[option.name], option.flag)
@@ -177,7 +181,9 @@ def parse(options: Sequence[Option], args: Sequence[str], command: str) -> dict[
         raise ValueError(f"{loose[0]!r} was not expected{expected} (`tsattn {command} --help`).")
     absent = [option.flag for option in options if option.required and option.name not in arguments]
     if absent:
-        raise ValueError(f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} missing (`tsattn {command} --help`).")
+        raise ValueError(
+            f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} missing (`tsattn {command} --help`)."
+        )
     return arguments
 
 
@@ -307,7 +313,9 @@ def guess(text: str) -> Any:
 def help_of(command: str, function: Callable[..., None]) -> str:
     """Return the help of a command: its docstring, and each option with its type, words and default."""
     options = options_of(function)
-    needed = [option.flag if option.positional else f"{option.flag} {sign(option)}" for option in options if option.required]
+    needed = [
+        option.flag if option.positional else f"{option.flag} {sign(option)}" for option in options if option.required
+    ]
     optional = [f"[{option.flag}]" for option in options if option.positional and not option.required]
     rest = ["[options]"] if any(not option.required for option in options) else []
     begin = (function.__doc__ or "").partition("Args:")[0].partition("Raises:")[0]
@@ -364,4 +372,6 @@ def table(rows: Sequence[tuple[str, str]], left: int = 26) -> list[str]:
 def wrapped(text: str, indent: int = 0) -> list[str]:
     """Return a text in lines that fit the terminal."""
     width = min(shutil.get_terminal_size((110, 24)).columns, 120)
-    return textwrap.wrap(" ".join(text.split()), max(30, width - indent), break_long_words=False, break_on_hyphens=False)
+    return textwrap.wrap(
+        " ".join(text.split()), max(30, width - indent), break_long_words=False, break_on_hyphens=False
+    )

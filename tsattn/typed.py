@@ -1,4 +1,4 @@
-"""What is typed on a command line is text, not YAML: `#orders`, `null`, `[mW]`, `on` and `001` are names like any other.
+"""What is typed on a command line is text, not YAML: `#orders`, `null`, `[mW]`, `on` and `001` are names like others.
 
 A list is written with commas, with or without brackets: `a,b`, `[a, b]`; a member that holds a comma or is in brackets
 itself is quoted: `["a, b", c]`. Which of these a value is, a list or the name of one column, only the table can tell:
@@ -46,7 +46,7 @@ def members(text: str) -> list[str]:
             part += sign
     if quote:  # an apostrophe, not a quotation: no quote ends it
         found = [piece.strip() for piece in inside.split(",")]
-    if len(found) > 1 and not found[-1] or found == [""] and inside is not text:  # `[a, ]` and `[]`
+    if (len(found) > 1 and not found[-1]) or (found == [""] and inside is not text):  # `[a, ]` and `[]`
         found.pop()
     if "" in found:
         raise ValueError(f"The list {text!r} has an empty member, expected something between two commas.")

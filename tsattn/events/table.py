@@ -12,6 +12,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from tsattn import messages
+
 COLUMNS = ("onset", "duration", "event_type", "confidence", "channels")
 SEIZURE = "sz"
 ROUNDING = 0.02  # s; SzCORE files round onset, duration and the recording's duration to 0.01 s each
@@ -109,8 +111,11 @@ def check_events(
     last = np.inf if duration is None else duration
     end = onset + length
     if outside == "raise":
-        _refuse(rows, onset < 0, "an onset of {:g} s, before the recording's start; pass outside='clip'", onset)
-        what = f"s, after the recording's ({last:g} s); check the duration or pass outside='clip'"
+        way = messages.advice("pass {outside=clip}")
+        _refuse(
+            rows, onset < 0, "an onset of {:g} s, before the recording's start" + (f"; {way}" if way else ""), onset
+        )
+        what = f"s, after the recording's ({last:g} s); check the duration{f' or {way}' if way else ''}"
         _refuse(rows, end > last + ROUNDING, "an end at {:g} " + what, end)
     inside = (onset < last) & (end > 0) | (length == 0) & (onset >= 0) & (onset <= last)
     inside |= outside == "raise"  # what passes the end is rounding then

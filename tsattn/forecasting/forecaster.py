@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-
 class Forecaster(
     ModelHubMixin, library_name="tsattn", tags=["time-series-forecasting"], repo_url="https://github.com/tsattn/tsattn"
 ):
@@ -109,7 +108,7 @@ class Forecaster(
         if loaded.spec is None:
             raise ValueError(
                 f"{path} holds weights without a table's statistics (they were imported, not trained here), so a "
-                "forecast would have no scale. Run `tsattn fit` or `tsattn test` with --model.weights on a table."
+                "forecast would have no scale: train it on a table first (`tsattn fit`, starting from these weights)."
             )
         return cls.of(loaded.network, loaded.spec, loaded.about)
 

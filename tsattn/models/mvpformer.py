@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from tsattn import messages
 from tsattn.contracts import SegmentNetwork
 from tsattn.layers.convert import Conversion, Foreign
 from tsattn.layers.mvpa import Index, MVPAttention, take_attention
@@ -307,8 +308,8 @@ def _from_ibm(foreign: Foreign, prefix: str, other: str, merged: bool | None, al
     if lora and not other and merged is None:
         raise ValueError(
             f"{foreign.source}: the file holds weights and adapters ({lora[0]}, ...), and no key tells whether the "
-            "adapters were added into the weights already (a state dict taken in evaluation mode): pass merged=True or "
-            "merged=False (on the command line --given.merged)."
+            "adapters were added into the weights already (a state dict taken in evaluation mode): pass "
+            f"{messages.option('merged', True)} or {messages.option('merged', False)}."
         )
     classifier = bool(other or lora) or foreign.size("head.head.weight", 0) != d_model
     generative = not classifier or (bool(other) and "head.head.weight" in foreign)

@@ -66,7 +66,7 @@ def install() -> None:
     yaml.SafeDumper.add_representer(  # Lightning and jsonargparse write it, too
         Text, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", str(text), style='"')
     )
-    set_loader(MODE, lambda text: yaml.load(text, loader), (yaml.YAMLError,))  # noqa: S506 - a SafeLoader
+    set_loader(MODE, lambda text: yaml.load(text, loader), (yaml.YAMLError,))
     set_dumper(MODE, dump)
 
 
@@ -164,14 +164,18 @@ class Spelling(Mapping[str, str]):
     def __getitem__(self, name: str) -> str:
         name = ALSO.get(name, name)
         of_fit = ("test", "patience", "run_dir")
-        if name in ROOT and name != ("out" if self.command == "fit" else ""):
-            if self.command == "fit" or name not in of_fit:
-                return f"--{name}"
+        if name in ROOT and (name != "out" if self.command == "fit" else name not in of_fit):
+            return f"--{name}"
         found = {("data",): ours("tsattn.data.modules.TableData")} | (self.classes.found if self.classes else {})
         linked = {"data": LINKED_TO_DATA, "model": LINKED_TO_NETWORK}
         for place in sorted(found, key=lambda place: (place[0], len(place))):
             cls = found[place]
-            if cls is not None and name not in linked[place[0]] and name in arguments_of(cls) and (*place, name) not in found:
+            if (
+                cls is not None
+                and name not in linked[place[0]]
+                and name in arguments_of(cls)
+                and (*place, name) not in found
+            ):
                 inner = (*place, "network")
                 if place[0] == "model" and inner in found and name in arguments_of(found[inner]) and len(place) > 1:
                     continue  # of a network around another one, the inner one says the lengths
@@ -391,7 +395,9 @@ def _sequence(node: yaml.ScalarNode, style: str | None) -> yaml.SequenceNode:
     resolver = yaml.SafeLoader("")
     members = [
         yaml.ScalarNode(
-            "tag:yaml.org,2002:str" if style else resolver.resolve(yaml.ScalarNode, one, (True, False)), one, style=style
+            "tag:yaml.org,2002:str" if style else resolver.resolve(yaml.ScalarNode, one, (True, False)),
+            one,
+            style=style,
         )
         for one in typed.members(node.value)
     ]

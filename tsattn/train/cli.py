@@ -14,7 +14,7 @@ import lightning as L
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from tsattn import checkpoint, files
+from tsattn import checkpoint, files, manual
 from tsattn.contracts import ForecastNetwork
 from tsattn.data.modules import TableData
 from tsattn.tasks.forecast import ForecastTask
@@ -73,7 +73,7 @@ class TrainCLI(LightningCLI):
                 },
                 parser_kwargs={
                     "prog": f"tsattn {command}",
-                    "description": DESCRIPTIONS[command],
+                    "description": manual.DESCRIPTIONS[command],
                     "allow_abbrev": False,
                     "parser_mode": arguments.MODE,
                     "exit_on_error": False,
@@ -82,21 +82,23 @@ class TrainCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add our options and let network and data tell each other what they know."""
-        parser.add_argument("--ckpt_path", type=str | None, default=None, help=CKPT_HELP[self.command])
-        parser.add_argument("--overwrite", type=bool, default=False, help="Write over files that exist already.")
+        parser.add_argument("--ckpt_path", type=str | None, default=None, help=manual.ROOT["ckpt_path"][self.command])
+        parser.add_argument("--overwrite", type=bool, default=False, help=manual.ROOT["overwrite"])
         of_fit = {  # the other commands take them, too, so that a run's config.yaml serves all three
-            "test": (bool, True, "Test the best checkpoint once at the end."),
-            "patience": (int, 3, "Epochs without a better score in validation."),
-            "run_dir": (Path | None, None, "Default: a new folder in ./runs."),
+            "test": (bool, True),
+            "patience": (int, 3),
+            "run_dir": (Path | None, None),
         }
-        for name, (kind, default, text) in of_fit.items():
-            help_text = text if self.command == "fit" else argparse.SUPPRESS
-            parser.add_argument(f"--{name}", type=kind, default=default, help=help_text)
+        for name, (kind, default) in of_fit.items():
+            text = manual.ROOT[name] if self.command == "fit" else argparse.SUPPRESS
+            parser.add_argument(f"--{name}", type=kind, default=default, help=text)
         if self.command != "fit":
-            parser.add_argument("--out", type=Path | None, default=None, help="Write the scores to this JSON file.")
+            parser.add_argument("--out", type=Path | None, default=None, help=manual.ROOT["out"])
         network = "model.init_args.network.init_args"
         for name in ("context", "horizon", "segments", "segment_seconds", "max_channels"):
-            parser.link_arguments("model", f"data.init_args.{name}", compute_fn=partial(_length, name=name))
+            length = partial(_length, name=name)
+            length.__name__ = "length_of_network"  # type: ignore[attr-defined] - the parser's help shows it
+            parser.link_arguments("model", f"data.init_args.{name}", compute_fn=length)
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
         if self.detects:
             return  # its network is made of a checkpoint, and jsonargparse links no argument that is not there
@@ -243,15 +245,3 @@ def of_checkpoint(args: list[str], command: str) -> list[str]:
     if recipe["class_path"].endswith(".SegmentClassifier"):
         start |= {"scratch": None, "run": arguments.Text(path)}
     return [*args, "--config", arguments.dump({"model": {"init_args": start}})]
-
-
-DESCRIPTIONS = {
-    "fit": "Train on a table or on recordings, keep the best checkpoint, and test it once on every window.",
-    "validate": "Score a checkpoint on the validation windows.",
-    "test": "Score a checkpoint on every test window.",
-}
-CKPT_HELP = {
-    "fit": "Continue this checkpoint; `last` continues the newest run (or the one in --run_dir).",
-    "validate": "The checkpoint to score; `best` or `last` mean those of the newest run.",
-    "test": "The checkpoint to score; `best` or `last` mean those of the newest run.",
-}

@@ -15,7 +15,7 @@ import os
 import shutil
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
@@ -25,6 +25,7 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
+from tsattn import messages
 from tsattn.files import refuse_existing
 from tsattn.recordings.preparation.chain import Chain
 from tsattn.recordings.preparation.look import looked_at
@@ -139,7 +140,8 @@ def _summed(errors: dict[str, ValueError], count: int, what: str) -> ValueError:
         return next(iter(errors.values()))
     told = " ".join(map(str, list(errors.values())[:ERRORS_TOLD]))
     more = f" And {len(errors) - ERRORS_TOLD} more." if len(errors) > ERRORS_TOLD else ""
-    return ValueError(f"{len(errors)} of {count} recordings {what} (skip=True leaves them out). {told}{more}")
+    way = messages.hint("leave them out by {skip}", skip=True)
+    return ValueError(f"{len(errors)} of {count} recordings {what}.{way} {told}{more}")
 
 
 def _recordings(what: What | Iterable[What]) -> list[Recording]:
@@ -240,7 +242,7 @@ def _in_processes(tasks: Sequence[Task], workers: int, progress: Progress | None
     context = get_context("spawn")  # a fork would take zarr's threads along, half
     queue = context.Queue()
     failed = {}
-    with ProcessPoolExecutor(workers, context, _begin_worker, (queue,)) as pool:
+    with ProcessPoolExecutor(workers, context, _begin_worker, (queue, messages.spelling())) as pool:
         pending = {pool.submit(_in_worker, task): task[0].id for task in tasks}
         try:
             while pending:
@@ -273,9 +275,10 @@ def _tell(queue: Any, progress: Progress | None) -> None:
 _queue: Any = None  # in a worker: to the parent
 
 
-def _begin_worker(queue: Any) -> None:
+def _begin_worker(queue: Any, options: Mapping[str, str] | None) -> None:
     global _queue
     _queue = queue
+    messages.adopt(options)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

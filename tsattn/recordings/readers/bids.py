@@ -12,6 +12,7 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
+from tsattn import messages
 from tsattn.recordings.privacy import label
 from tsattn.recordings.readers import Left, Reading, Unit, edf, raw, reason, refuse_absent
 from tsattn.recordings.readers.annotations import hides_texts
@@ -229,7 +230,9 @@ def _with_channels(
             f"{len(absent)} of the signal's {len(own)} channels have no row"
         )
         if reading.on_mismatch == "raise":
-            raise ValueError(f"{called}: {told}. Mend channels.tsv, or pass on_mismatch='warn' to go by the signal.")
+            raise ValueError(
+                f"{called}: {told}." + messages.hint("mend channels.tsv", "pass {on_mismatch=warn} to go by the signal")
+            )
         notes.append(Note("warning", f"{told}."))
     places = [row.get(name) for name in own["name"]]
     if "sampling_frequency" in table:
@@ -284,7 +287,9 @@ def _put_unit(own: pd.DataFrame, rows: list[tuple]) -> list[Note]:
 
 def _mismatch(told: str, called: str, reading: Reading, notes: list[Note]) -> None:
     if reading.on_mismatch == "raise":
-        raise ValueError(f"{called}: {told}. Mend the sidecar, or pass on_mismatch='warn' to go by the signal.")
+        raise ValueError(
+            f"{called}: {told}." + messages.hint("mend the sidecar", "pass {on_mismatch=warn} to go by the signal")
+        )
     notes.append(Note("warning", f"{told}; the signal was believed."))
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from tsattn import messages
 from tsattn.recordings.privacy import label, pseudonym
 from tsattn.recordings.readers import Reading, recording_id
 from tsattn.recordings.readers.annotations import to_events
@@ -157,8 +158,8 @@ def _records(header: Header, called: str, reading: Reading) -> tuple[int, tuple[
     found = f"{header.held} records" + (f" and {header.rest} bytes more" if header.rest else "")
     if reading.on_mismatch == "raise":
         raise ValueError(
-            f"{called}: the EDF header promises {header.records} data records, the file holds {found}. "
-            "Fetch the file again, or pass on_mismatch='warn' to read what both have."
+            f"{called}: the EDF header promises {header.records} data records, the file holds {found}."
+            + messages.hint("fetch the file again", "pass {on_mismatch=warn} to read what both have")
         )
     told = f"The header promises {header.records} data records, the file holds {found}."
     records = min(header.records, header.held)

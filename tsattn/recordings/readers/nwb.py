@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from tsattn import messages
 from tsattn.recordings.privacy import is_bids_name, label, pseudonym
 from tsattn.recordings.readers import Reading, hdf5, recording_id
 from tsattn.recordings.readers.annotations import to_events
@@ -151,7 +152,10 @@ def _recording(path: Path, series: Any, content: Any, who: str, reading: Reading
     factors, offset = _scale(series, n_channels, who, reading)
     if reading.unit is None and float(series.conversion) == 1 and series.channel_conversion is None:
         notes.append(
-            Note("warning", "The file says that its values are volts (conversion 1); unit=... says otherwise.")
+            Note(
+                "warning",
+                "The file says that its values are volts (conversion 1)." + messages.hint("say otherwise by {unit}"),
+            )
         )
     events, heard = _events(content, begin, duration, channels["name"].tolist(), reading)
     patient = getattr(content.subject, "subject_id", None) or os.path.abspath(path)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from tsattn import messages
 from tsattn.recordings.privacy import label, pseudonym
 from tsattn.recordings.readers import Reading, is_pointer, recording_id, version
 from tsattn.recordings.readers.annotations import MACHINE, to_events
@@ -207,7 +208,7 @@ def _whole(path: Path, called: str, reading: Reading) -> tuple[Note, ...]:
         return ()
     told = f"the data file ends {rest} bytes into a sample of {frame} bytes: it was cut off, or the header is another's"
     if reading.on_mismatch == "raise":
-        raise ValueError(f"{called}: {told}. Fetch it again, or pass on_mismatch='warn'.")
+        raise ValueError(f"{called}: {told}.{messages.hint('fetch it again', 'pass {on_mismatch=warn}')}")
     return (Note("warning", f"For this recording, {told}."),)
 
 

@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from tsattn import messages
 from tsattn.events.table import make_events
 from tsattn.recordings.privacy import label, pseudonym
 from tsattn.recordings.readers import Reading, bonn, matlab, version
@@ -146,7 +147,7 @@ def _patient(path: Path, data_set: str, patient: str, rows: pd.DataFrame, readin
     kinds = [kind if str(kind).strip().casefold() in allowed else "annotation" for kind in rows["category_name"]]
     notes = [
         Note("warning", "The pieces have no common clock: times, rates per hour and splits by time mean nothing here."),
-        Note("warning", "The files state no unit: taken as microvolts (unit=... says otherwise)."),
+        Note("warning", "The files state no unit: taken as microvolts." + messages.hint("say otherwise by {unit}")),
     ]
     if "annotation" in kinds:
         notes.append(Note("warning", f"{kinds.count('annotation')} pieces have a category that is not shown."))

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from tsattn import messages
 from tsattn.recordings.privacy import label
 from tsattn.recordings.readers import Reading, hdf5
 from tsattn.recordings.recording import Note, Recording, make_channels
@@ -87,7 +88,10 @@ def _open(path: Path, reading: Reading) -> Recording:
         subject=subject,
         channels=channels,
         duration=samples / SFREQ,
-        notes=(Note("warning", "The file states no unit: taken as microvolts (unit=... says otherwise)."), *notes),
+        notes=(
+            Note("warning", "The file states no unit: taken as microvolts." + messages.hint("say otherwise by {unit}")),
+            *notes,
+        ),
         files=(path,),
         about={
             "reader": NAME,
