@@ -62,10 +62,8 @@ def missing(problem: ImportError, text: str) -> str:
     for need in needs:
         wanted, _, condition = need.partition(";")
         extra = re.search(r"extra == ['\"]([\w-]+)['\"]", condition)
-        if (
-            extra
-            and re.split(r"[^\w.-]", wanted.strip())[0].replace("-", "_").lower() == name.replace("-", "_").lower()
-        ):
+        package = re.split(r"[^\w.-]", wanted.strip())[0].replace("-", "_").lower()
+        if extra and extra[1] not in ("test", "docs") and package == name.replace("-", "_").lower():
             return f"The package {name} is not installed: pip install 'tsattn[{extra[1]}]'."
     if isinstance(problem, ModuleNotFoundError):
         return f"The package {name} is not installed: pip install {name}."

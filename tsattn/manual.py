@@ -19,7 +19,7 @@ DESCRIPTIONS = {
     "validate": "Score a checkpoint on the validation windows.",
     "test": "Score a checkpoint on every test window.",
 }
-ROOT = {  # options that are not of a class
+ROOT: dict[str, str | dict[str, str]] = {  # options that are not of a class
     "ckpt_path": {
         "fit": "Continue this checkpoint; `last` continues the newest run (or the one in --run_dir).",
         "validate": "The checkpoint to score; `best` or `last` mean those of the newest run.",
@@ -159,13 +159,19 @@ def _begin(command: str) -> list[str]:
     return [usage, "", *parsing.wrapped(DESCRIPTIONS[command]), "", *examples, "", *parsing.wrapped(about)]
 
 
+def root(command: str, name: str) -> str:
+    """Return the sentence of an option that is not of a class."""
+    text = ROOT[name]
+    return text if isinstance(text, str) else text[command]
+
+
 def _root(command: str) -> list[tuple[str, str]]:
     rows = []
-    for name, text in ROOT.items():
+    for name in ROOT:
         if (name in OF_FIT and command != "fit") or (name == "out" and command == "fit"):
             continue
         sign = "" if name in ("overwrite", "test") else " VALUE"
-        rows.append((f"--{name}{sign}", text if isinstance(text, str) else text[command]))
+        rows.append((f"--{name}{sign}", root(command, name)))
     return rows
 
 

@@ -59,7 +59,7 @@ def install() -> None:
     """Teach jsonargparse our reading of YAML; its own numbers (1e-4) are kept."""
     from jsonargparse._loaders_dumpers import get_yaml_default_loader
 
-    loader = type("_Loader", (_Loader, get_yaml_default_loader()), {})
+    loader: Any = type("_Loader", (_Loader, get_yaml_default_loader()), {})
     loader.yaml_implicit_resolvers = get_yaml_default_loader().yaml_implicit_resolvers
     loader.add_constructor("tag:yaml.org,2002:str", _scalar)
     loader.add_constructor("tag:yaml.org,2002:map", _mapping)
@@ -166,16 +166,13 @@ class Spelling(Mapping[str, str]):
         of_fit = ("test", "patience", "run_dir")
         if name in ROOT and (name != "out" if self.command == "fit" else name not in of_fit):
             return f"--{name}"
-        found = {("data",): ours("tsattn.data.modules.TableData")} | (self.classes.found if self.classes else {})
+        table = ours("tsattn.data.modules.TableData")
+        assert table is not None
+        found = {("data",): table} | (self.classes.found if self.classes else {})
         linked = {"data": LINKED_TO_DATA, "model": LINKED_TO_NETWORK}
         for place in sorted(found, key=lambda place: (place[0], len(place))):
             cls = found[place]
-            if (
-                cls is not None
-                and name not in linked[place[0]]
-                and name in arguments_of(cls)
-                and (*place, name) not in found
-            ):
+            if name not in linked[place[0]] and name in arguments_of(cls) and (*place, name) not in found:
                 inner = (*place, "network")
                 if place[0] == "model" and inner in found and name in arguments_of(found[inner]) and len(place) > 1:
                     continue  # of a network around another one, the inner one says the lengths
@@ -199,8 +196,9 @@ def ours(path: str) -> type | None:
         from lightning import LightningDataModule, LightningModule
         from torch import nn
 
-        found = [cls for base in (LightningDataModule, LightningModule, nn.Module) for cls in _below(base)]
-        return next((cls for cls in found if cls.__name__ == path and cls.__module__.startswith("tsattn.")), None)
+        bases: tuple[type, ...] = (LightningDataModule, LightningModule, nn.Module)
+        every = [cls for base in bases for cls in _below(base)]
+        return next((cls for cls in every if cls.__name__ == path and cls.__module__.startswith("tsattn.")), None)
     module, _, name = path.rpartition(".")
     if not path.startswith("tsattn.") or not all(part.isidentifier() for part in path.split(".")):
         return None
@@ -244,8 +242,8 @@ def prepared(args: Sequence[str], command: str) -> list[str]:
         if flag in ("--config", "-c"):
             made += ["--config", _retagged(value, classes)]
             continue
-        if not flag.startswith("--") or flag in ("--help",):
-            made += [flag] if value is None else [f"{flag}={value}"] if flag.startswith("-") else [flag, value]
+        if not flag.startswith("--"):
+            made.append(flag)
             continue
         place = _place(flag)
         annotation = _checked(flag, place, classes, command)

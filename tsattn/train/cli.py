@@ -82,18 +82,18 @@ class TrainCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add our options and let network and data tell each other what they know."""
-        parser.add_argument("--ckpt_path", type=str | None, default=None, help=manual.ROOT["ckpt_path"][self.command])
-        parser.add_argument("--overwrite", type=bool, default=False, help=manual.ROOT["overwrite"])
+        parser.add_argument("--ckpt_path", type=str | None, default=None, help=manual.root(self.command, "ckpt_path"))
+        parser.add_argument("--overwrite", type=bool, default=False, help=manual.root(self.command, "overwrite"))
         of_fit = {  # the other commands take them, too, so that a run's config.yaml serves all three
             "test": (bool, True),
             "patience": (int, 3),
             "run_dir": (Path | None, None),
         }
         for name, (kind, default) in of_fit.items():
-            text = manual.ROOT[name] if self.command == "fit" else argparse.SUPPRESS
+            text = manual.root(self.command, name) if self.command == "fit" else argparse.SUPPRESS
             parser.add_argument(f"--{name}", type=kind, default=default, help=text)
         if self.command != "fit":
-            parser.add_argument("--out", type=Path | None, default=None, help=manual.ROOT["out"])
+            parser.add_argument("--out", type=Path | None, default=None, help=manual.root(self.command, "out"))
         network = "model.init_args.network.init_args"
         for name in ("context", "horizon", "segments", "segment_seconds", "max_channels"):
             length = partial(_length, name=name)
