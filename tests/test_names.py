@@ -265,7 +265,7 @@ def test_python_names_columns_of_numbers():
     frame = pd.DataFrame({101: range(200), 102: range(200, 0, -1), "x": 1.0}, index=times)
     for target, found in ((101, ["101"]), ([101, 102], ["101", "102"]), (np.int64(102), ["102"]), ("101", ["101"])):
         forecaster = package.Forecaster("itransformer", context=24, horizon=6, d_model=8, d_ff=8, heads=1)
-        forecaster.fit(frame, target=target, max_epochs=1)
+        forecaster = forecaster.fit(frame, target=target, max_epochs=1)
         assert list(dict.fromkeys(forecaster.predict_df(frame)["target_name"])) == found
         data = TableData.from_frame(frame, target=[str(name) for name in found])
         assert list(data.spec.target_names) == found

@@ -7,6 +7,7 @@ would be nothing, or a list. The annotations of the classes that a command line 
 
 import importlib
 import inspect
+import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,14 +16,16 @@ from typing import Any
 import yaml
 from jsonargparse import set_dumper, set_loader
 
-from tsattn import messages, parsing, typed
+from tsattn import manual, messages, parsing, typed
 from tsattn.typed import Text
 
 MODE = "tsattn"  # of jsonargparse: YAML in which quoted text stays text
+LARGEST = 16 * 2**20  # bytes of a file of -c that is looked into
 NOTHING = ("null", "Null", "NULL", "~")
 ROOT: dict[str, Any] = {  # options that are not of a class
     "ckpt_path": str | None,
     "overwrite": bool,
+    "trust_config": bool,
     "test": bool,
     "patience": int,
     "run_dir": Path | None,
@@ -37,7 +40,17 @@ Place = tuple[str, ...]
 
 
 class _Loader(yaml.SafeLoader):
-    pass
+    """YAML in which 1e-4 is a number (YAML 1.2), a date is text, and quoted text stays text."""
+
+
+_NUMBER = re.compile(
+    r"^(?:[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+)
+_Loader.yaml_implicit_resolvers = {
+    letter: [pair for pair in pairs if pair[0] not in ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:float")]
+    for letter, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+0123456789."))
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -56,17 +69,13 @@ def _scalar(loader: _Loader, node: yaml.ScalarNode) -> str:
 
 
 def install() -> None:
-    """Teach jsonargparse our reading of YAML; its own numbers (1e-4) are kept."""
-    from jsonargparse._loaders_dumpers import get_yaml_default_loader
-
-    loader: Any = type("_Loader", (_Loader, get_yaml_default_loader()), {})
-    loader.yaml_implicit_resolvers = get_yaml_default_loader().yaml_implicit_resolvers
-    loader.add_constructor("tag:yaml.org,2002:str", _scalar)
-    loader.add_constructor("tag:yaml.org,2002:map", _mapping)
+    """Teach jsonargparse our reading and writing of YAML."""
+    _Loader.add_constructor("tag:yaml.org,2002:str", _scalar)
+    _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
     yaml.SafeDumper.add_representer(  # Lightning and jsonargparse write it, too
         Text, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", str(text), style='"')
     )
-    set_loader(MODE, lambda text: yaml.load(text, loader), (yaml.YAMLError,))
+    set_loader(MODE, lambda text: yaml.load(text, _Loader), (yaml.YAMLError,))
     set_dumper(MODE, dump)
 
 
@@ -111,7 +120,9 @@ class Classes:
                     self._walk(node, (), set())
             elif value is not None and flag.startswith("--"):
                 place = _place(flag.removesuffix(".class_path"))
-                if len(place) <= 4 and place[0] in ("data", "model") and (flag.endswith(".class_path") or place):
+                if place in (("data",), ("model",)) or (
+                    place[:1] == ("model",) and (flag.endswith(".class_path") or place[-1] in ("network", "scratch"))
+                ):
                     self._name(place, value)
 
     def _walk(self, node: yaml.Node, place: Place, seen: set[int]) -> None:
@@ -142,10 +153,11 @@ class Classes:
         return (self.annotations(place[:-1]) or {}).get(place[-1])
 
     def options(self) -> list[str]:
-        """Return every option of the known classes, as it is typed."""
-        names = [f"--{name}" for name in ROOT]
+        """Return every option that can be given to the known classes, and the usual ones of training."""
+        names = [f"--{name}" for name in ROOT] + [f"--trainer.{name}" for name in manual.TRAINER]
         for place in sorted(self.found, key=len):
-            names += [f"--{'.'.join((*place, name))}" for name in arguments_of(self.found[place])]
+            linked = LINKED_TO_DATA if place == ("data",) else LINKED_TO_NETWORK
+            names += [f"--{'.'.join((*place, one))}" for one in arguments_of(self.found[place]) if one not in linked]
         return names
 
 
@@ -338,7 +350,10 @@ def _compose(config: str | None) -> yaml.Node | None:
     if config is None:
         return None
     try:
-        text = Path(config).read_text(encoding="utf-8-sig") if "\n" not in config and Path(config).is_file() else config
+        path = None if "\n" in config else Path(config)
+        if path is not None and path.is_file() and path.stat().st_size > LARGEST:
+            return None
+        text = path.read_text(encoding="utf-8-sig") if path is not None and path.is_file() else config
         return yaml.compose(text, _Loader)
     except (yaml.YAMLError, OSError, ValueError, RecursionError):
         return None
@@ -390,7 +405,7 @@ def _retag(node: yaml.MappingNode, place: Place, classes: Classes, where: str, s
 
 def _sequence(node: yaml.ScalarNode, style: str | None) -> yaml.SequenceNode:
     """Return the list that a text of members is."""
-    resolver = yaml.SafeLoader("")
+    resolver = _Loader("")
     members = [
         yaml.ScalarNode(
             "tag:yaml.org,2002:str" if style else resolver.resolve(yaml.ScalarNode, one, (True, False)),
