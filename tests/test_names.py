@@ -267,5 +267,5 @@ def test_python_names_columns_of_numbers():
         forecaster = package.Forecaster("itransformer", context=24, horizon=6, d_model=8, d_ff=8, heads=1)
         forecaster = forecaster.fit(frame, target=target, max_epochs=1)
         assert list(dict.fromkeys(forecaster.predict_df(frame)["target_name"])) == found
-        data = TableData.from_frame(frame, target=[str(name) for name in found])
+        data = TableData.from_frame(frame, target=found, context=24, horizon=6)
         assert list(data.spec.target_names) == found

@@ -222,7 +222,8 @@ def ours(path: str) -> type | None:
 
 
 def _below(base: type) -> Iterator[type]:
-    for cls in base.__subclasses__():
+    classes: list[type] = base.__subclasses__()
+    for cls in classes:
         yield cls
         yield from _below(cls)
 

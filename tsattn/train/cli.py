@@ -5,8 +5,8 @@ import importlib
 import os
 import re
 import warnings
+from collections.abc import Callable
 from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +96,7 @@ class TrainCLI(LightningCLI):
             parser.add_argument("--out", type=Path | None, default=None, help=manual.root(self.command, "out"))
         network = "model.init_args.network.init_args"
         for name in ("context", "horizon", "segments", "segment_seconds", "max_channels"):
-            length = partial(_length, name=name)
-            length.__name__ = "length_of_network"  # type: ignore[attr-defined] - the parser's help shows it
-            parser.link_arguments("model", f"data.init_args.{name}", compute_fn=length)
+            parser.link_arguments("model", f"data.init_args.{name}", compute_fn=_length_by(name))
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
         if self.detects:
             return  # its network is made of a checkpoint, and jsonargparse links no argument that is not there
@@ -208,6 +206,15 @@ def _length(model: Any, name: str) -> int | float | None:
     """Return what the innermost network says of the windows that it reads."""
     network = _network_of(model)
     return network["init_args"].get(name) if network else None
+
+
+def _length_by(name: str) -> Callable[[Any], int | float | None]:
+    """Return `_length` of one name, as a function whose name the parser can show."""
+
+    def length_of_network(model: Any) -> int | float | None:
+        return _length(model, name)
+
+    return length_of_network
 
 
 def _count_series(data: L.LightningDataModule) -> int | None:
