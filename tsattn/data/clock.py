@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 
 from tsattn.data.keys import likely_keys
 from tsattn.data.numbers import kind
@@ -28,6 +28,8 @@ NUMBERED = (*NAMES, "year", "epoch", "unix", "unixtime", "unix_time", "step", "t
 _HOURS = ("hour", "hr", "hours", "time", "hour_of_day")
 _PARTS = ("year", "month", "day", "hour", "minute", "second")
 _OF_DAY = re.compile(r"(\d{1,2})[:.h](\d{2})(?:[:.](\d{2})(?:[.,](\d{1,9}))?)?\s*(?:([AaPp])\.?[Mm]\.?)?")
+_DOTTED = re.compile(r"\d{1,2}\.\d{1,2}\.\d{2,4}(?!\d)")
+_SLASHED = re.compile(r"\d{1,2}[/-]\d{1,2}[/-]\d{2,4}(?!\d)")
 _EPOCHS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _EPOCH_WORDS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 _EPOCH_RANGE = (10**8, 41 * 10**8)  # seconds since 1970: the years 1973 to 2099
@@ -74,6 +76,7 @@ def find(
     door: Door = "table",
     codes: Int[np.ndarray, " row"] | None = None,
     keep: Sequence[str] = (),
+    quiet: bool = False,
 ) -> Clock:
     """Find the times of a table.
 
@@ -86,12 +89,13 @@ def find(
         door: Where the table came in, for messages.
         codes: Item of each row; None: all rows are of one.
         keep: Columns that somebody named for something else, which are no clock if they hold numbers.
+        quiet: Say nothing, because the table is read once more.
 
     Raises:
         ValueError: If a column is absent or cannot be read as times, or nobody can tell which one is the clock.
     """
     if timestamp == "none" and "none" not in frame.columns:
-        return _without(frame, time_format, source, door, codes, keep)
+        return _without(frame, time_format, source, door, codes, keep, quiet)
     index = frame.index.to_timestamp() if isinstance(frame.index, pd.PeriodIndex) else frame.index
     if isinstance(index, pd.DatetimeIndex) and timestamp in (None, frame.index.name):
         others = tuple(name for name in _candidates(frame, time_format, keep, codes) if not _is_text(frame[name]))
@@ -111,9 +115,14 @@ def find(
         if times is None:
             raise ValueError(_why_not(frame, name, time_format, source, door))
         if words:
-            log.info("%s: %r holds %s; they are the clock.", source, name, words)
+            _tell(source, name, words, quiet)
         return Clock(times, name, (name,))
-    return _choose(frame, time_format, source, door, codes, keep)
+    return _choose(frame, time_format, source, door, codes, keep, quiet)
+
+
+def _tell(source: str, name: str, words: str, quiet: bool) -> None:
+    level = logging.WARNING if "month first" in words else logging.INFO
+    log.log(logging.DEBUG if quiet else level, "%s: the clock %r holds %s.", source, name, words)
 
 
 def _names(frame: pd.DataFrame, timestamp: str | Sequence[str] | None) -> list[str] | None:
@@ -124,6 +133,9 @@ def _names(frame: pd.DataFrame, timestamp: str | Sequence[str] | None) -> list[s
         text = timestamp.strip()
         if timestamp not in frame.columns and text.startswith("[") and text.endswith("]"):
             return [name.strip().strip("'\"") for name in text[1:-1].split(",")]
+        apart = [name.strip() for name in text.split(",")]
+        if timestamp not in frame.columns and len(apart) > 1 and set(apart) <= set(frame.columns):
+            return apart
         return [timestamp]
     return [str(name) for name in timestamp]
 
@@ -179,6 +191,7 @@ def _choose(
     door: Door,
     codes: np.ndarray | None,
     keep: Sequence[str],
+    quiet: bool,
 ) -> Clock:
     found = _candidates(frame, time_format, keep, codes)
     if not found and _parts(frame, keep) is None:  # years of many countries: a key beside them says why they repeat
@@ -194,7 +207,9 @@ def _choose(
         joined = _parts(frame, keep)
         if joined is not None:
             times = _join(frame, joined, time_format, source, door)
-            log.warning("%s: %s are joined to one clock.", source, listed(joined))
+            log.log(
+                logging.DEBUG if quiet else logging.WARNING, "%s: %s are joined to one clock.", source, listed(joined)
+            )
             return Clock(times, _free_name(frame, joined), tuple(joined))
         raise ValueError(_why_none(frame, time_format, source, door, keep))
     equals = [name for name in ranks if ranks[name] == ranks[best]]
@@ -208,7 +223,10 @@ def _choose(
     others = tuple(name for name in found if name != best)
     if len(of_day) == 1:
         joined = [best, *of_day]
-        log.warning("%s: the days of %r and the times of day of %r are joined to one clock.", source, best, of_day[0])
+        level = logging.DEBUG if quiet else logging.WARNING
+        log.log(
+            level, "%s: the days of %r and the times of day of %r are joined to one clock.", source, best, of_day[0]
+        )
         name = _free_name(frame, joined)
         others = tuple(other for other in others if other not in joined)
         return Clock(_join(frame, joined, time_format, source, door), name, tuple(joined), others)
@@ -218,8 +236,8 @@ def _choose(
             f"column; {advice(door, 'join two by {timestamp}', timestamp=[best, of_day[0]])}."
         )
     if words:
-        log.info("%s: %r holds %s; they are the clock.", source, best, words)
-    if others:
+        _tell(source, best, words, quiet)
+    if others and not quiet:
         log.warning("%s: the clock is %r; %s could be times, too, and are not read.", source, best, listed(others))
     return Clock(times, best, (best,), others)
 
@@ -260,6 +278,7 @@ def _without(
     door: Door,
     codes: np.ndarray | None,
     keep: Sequence[str],
+    quiet: bool,
 ) -> Clock:
     """Take rows as equally spaced, and say what is not read by that."""
     found = _candidates(frame, time_format, keep, codes)
@@ -272,7 +291,7 @@ def _without(
                 f"like a clock, expected rows in their order; {advice(door, 'name it by {timestamp}', timestamp=name)}"
                 ", or sort the rows."
             )
-    if found:
+    if found and not quiet:
         log.warning(
             "%s: %s could be times; they are not read, because the rows are said to have none, and the answer counts "
             "rows from 0.", source, listed(found),
@@ -307,7 +326,20 @@ def read(column: pd.Series, time_format: str | None = None) -> tuple[pd.Index | 
             return _of_numbers(pd.Series([int(cell) for cell in column]), time_format)
         except (ValueError, TypeError):
             return None, ""
-    return _of_text(column, time_format), ""
+    times = _of_text(column, time_format)
+    if times is None or time_format is not None or not _SLASHED.match(str(column.iloc[0]).strip()):
+        return times, ""
+    month_first = bool(len(times) and (times.day <= 12).all() and str(times[0].month) in _first_number(column))
+    return times, f"{_first_cell(column)}, which is read as {times[0].date()}, month first" if month_first else ""
+
+
+def _first_cell(column: pd.Series) -> str:
+    return str(column.iloc[0]).strip()
+
+
+def _first_number(column: pd.Series) -> tuple[str, ...]:
+    number = re.split(r"[/-]", _first_cell(column))[0]
+    return number, number.lstrip("0")
 
 
 def _is_digits(column: pd.Series) -> bool:
@@ -322,14 +354,15 @@ def _of_text(column: pd.Series, time_format: str | None) -> pd.DatetimeIndex | N
     text = str(first).strip()
     if isinstance(first, datetime.time) or _OF_DAY.fullmatch(text):
         return None  # a time of day: pandas would put it on the day of today
-    if text.replace(".", "").replace(",", "").isdigit() and len(text) != 8:
+    if text.replace(".", "").replace(",", "").isdigit() and len(text) != 8 and text.count(".") < 2:
         return None  # a number written as text, though it could be read as a day
+    day_first = bool(_DOTTED.match(text))  # nobody writes dots and the month first
     with warnings.catch_warnings():  # "could not infer format": the answer None says it
         warnings.simplefilter("ignore", UserWarning)
         if pd.isna(pd.to_datetime(pd.Series([first]), errors="coerce", utc=True).iloc[0]):
             return None
         try:
-            times = pd.to_datetime(column)
+            times = pd.to_datetime(column, dayfirst=day_first)
         except (ValueError, TypeError):  # also: offsets that change with daylight saving
             try:
                 times = pd.to_datetime(column, utc=True)
@@ -388,6 +421,12 @@ def hours(column: pd.Series, name: str) -> np.ndarray | None:
     if not _is_text(column) and name.lower() not in _HOURS:
         return None
     return _of_day(column)
+
+
+def from_one(column: pd.Series, name: str) -> bool:
+    """Return whether a column counts the hours of a day from 1 to 24."""
+    whole = pd.api.types.is_integer_dtype(column.dtype) and name.lower() in (*_HOURS, "he", "hour_ending", "hourending")
+    return bool(whole and len(column) and column.min() == 1 and column.max() == 24)
 
 
 def _of_day(column: pd.Series) -> np.ndarray | None:
@@ -524,7 +563,7 @@ def _why_none(frame: pd.DataFrame, time_format: str | None, source: str, door: D
     )
 
 
-def _goes_on(column: pd.Series) -> Bool | bool:
+def _goes_on(column: pd.Series) -> bool:
     values = column.to_numpy(dtype=np.float64, na_value=np.nan)
     return len(values) > 2 and bool((np.diff(values) > 0).all())
 

@@ -27,17 +27,18 @@ def _bare(name: str) -> str:
     return "".join(c for c in name.lower() if c.isalnum() or c == "#")
 
 
-def row_numbers(frame: pd.DataFrame, keep: Sequence[str] = ()) -> list[str]:
+def row_numbers(frame: pd.DataFrame, keep: Sequence[str] = (), first: str | None = None) -> list[str]:
     """Name the columns that only number the rows.
 
     Args:
-        frame: With names that are text; its first column is the first one of the file.
+        frame: With names that are text.
         keep: Columns that somebody named, which are data.
+        first: First column of the file, which may have any name.
     """
     found = []
-    for place, name in enumerate(frame.columns):
+    for name in frame.columns:
         unnamed = name.startswith("Unnamed: ") or name in ("index", "level_0", "")
-        if name in keep or not (place == 0 or unnamed or _bare(name) in ROW_NAMES or name.lower() in ROW_NAMES):
+        if name in keep or not (name == first or unnamed or _bare(name) in ROW_NAMES or name.lower() in ROW_NAMES):
             continue
         column = frame[name]
         if not pd.api.types.is_integer_dtype(column.dtype) or len(column) < 3 or column.isna().any():
@@ -58,6 +59,7 @@ def readable(
     *,
     named: Sequence[str] = (),
     others: Sequence[str] = (),
+    first: str | None = None,
     truth: bool = True,
 ) -> list[str]:
     """Name the columns that are read though nobody asked for them: numbers that are neither times nor row numbers.
@@ -69,9 +71,10 @@ def readable(
         source: For messages.
         named: Columns that somebody asked for; they are returned, whatever they hold.
         others: Columns that look like times.
+        first: First column of the file.
         truth: Whether truth values are numbers here.
     """
-    counted = row_numbers(frame, named)
+    counted = row_numbers(frame, [*named, *others], first)
     free = [name for name in frame.columns if name not in named]
     kinds = {name: kind(frame[name]) for name in free}
     numbers = [n for n in free if kinds[n] == "numbers" or (truth and kinds[n] == "truth values")]

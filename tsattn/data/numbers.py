@@ -244,7 +244,7 @@ def _floats(column: pd.Series) -> tuple[Float[np.ndarray, " row"], int | None, b
         elif isinstance(cell, (int, float, decimal.Decimal, fractions.Fraction, np.number, np.bool_)):
             values[row] = float(cell)
             whole = isinstance(cell, (int, np.integer, decimal.Decimal))
-            lost = lost or (whole and abs(values[row]) > EXACT and int(cell) != int(values[row]))
+            lost = lost or bool(whole and abs(values[row]) > EXACT and int(cell) != int(values[row]))
             continue
         elif pd.isna(cell) is True:
             continue
@@ -303,12 +303,19 @@ def not_a_number(column: pd.Series, row: int, name: str, source: str, door: Door
         door: Where it came in.
     """
     cell = column.iloc[row]
-    text = _clean(cell) if isinstance(cell, str) else ""
     ways = advice(door, "leave the column out by {exclude}", exclude=name)
     ways = f"{ways} or correct the table" if ways else "correct the table, or leave the column out"
-    if _SIGNS.search(text) and looks_like_number(text):
-        ways = f"take the sign away from its cells, or {ways}"
-    elif text and looks_like_number(text):
-        said = advice("table", "{decimal=,}", "{thousands=,}", joint=" and ")
-        ways = f"its numbers are written in another way: say it when the file is read ({said}), or {ways}"
-    return f"Column {name!r} of {source} holds {plain(cell)} in data row {row + 1}, expected a number; {ways}."
+    return (
+        f"Column {name!r} of {source} holds {plain(cell)} in data row {row + 1}, expected a number; {hint(cell)}{ways}."
+    )
+
+
+def hint(cell: object) -> str:
+    """Say what to do about a cell that is a number in another format, ending in ", or "; "" if it is none."""
+    text = _clean(cell) if isinstance(cell, str) else ""
+    if not text or not looks_like_number(text):
+        return ""
+    if _SIGNS.search(text):
+        return "take the sign away from its cells, or "
+    said = advice("table", "{decimal=,}", "{thousands=,}", joint=" or ")
+    return f"say how its numbers are written when the file is read ({said}), or " if said else ""

@@ -23,7 +23,7 @@ from tsattn.data import clock as clocks
 from tsattn.data import keys, repeated, tables
 from tsattn.data.calendar import calendar_features, same_step
 from tsattn.data.clock import Clock
-from tsattn.data.numbers import not_a_number
+from tsattn.data.numbers import hint
 from tsattn.data.windows import Windows
 
 log = logging.getLogger(__name__)
@@ -506,14 +506,13 @@ def _numbers(
         bad = int(np.argmax(np.isinf(values)))
     if bad is None:
         return values
-    if not np.isinf(values[bad]):
-        raise ValueError(not_a_number(column, bad, name, what.replace("The table", "the table"), "panel"))
     where = "" if len(items) == 1 else f" of item {tables.plain(items[codes[bad]])}"
     when = "" if times is None else f" at {times[bad]}"
+    cell = column.iloc[bad]
     raise ValueError(
-        f"{what} holds {tables.plain(column.iloc[bad])} in column {name!r}, data row {bad + 1}{where}{when}, expected "
-        "a finite number; leave the cell empty if the value is missing, or declare a column of categories as a "
-        "covariate."
+        f"{what} holds {tables.plain(cell)} in column {name!r}, data row {bad + 1}{where}{when}, expected "
+        f"a finite number; {hint(cell)}leave the cell empty if the value is missing, or declare a column of "
+        "categories as a covariate."
     )
 
 

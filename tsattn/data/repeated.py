@@ -17,7 +17,6 @@ def check(
     resample: str | None,
     drop_duplicates: bool,
     source: str,
-    values: np.ndarray | None = None,
 ) -> None:
     """Refuse a table of one series whose repeated times have a cause that dropping or averaging rows would hide.
 
@@ -27,10 +26,9 @@ def check(
         resample: As in `tables.from_frame`.
         drop_duplicates: As in `tables.from_frame`.
         source: For messages.
-        values: What is read of each row, (row, variate), to tell rows that are the same from rows that differ.
 
     Raises:
-        ValueError: If a column tells series or the parts of a day apart, or most rows would be dropped.
+        ValueError: If a column tells series or the parts of a day apart.
     """
     assert clock.times is not None
     times = clocks.ticks(clock.times)
@@ -46,15 +44,29 @@ def check(
     key = keys.likely_keys(frame, times, clock.columns)
     if key and (not asked or keys.many(times)):
         raise ValueError(f"{found}, expected every time once; {of_key(frame, key, clock, 'table')}.")
-    if drop_duplicates and resample is None and 2 * again.sum() > len(times):
-        first = pd.Index(times[~again]).get_indexer(times)
-        same = values is not None and np.array_equal(values, values[~again][first], equal_nan=True)
-        if not same:
-            raise ValueError(
-                f"{found}: {again.sum()} of {len(times)} rows repeat a time and differ from the first one of it, "
-                f"expected at most half of them; {advice('table', 'do without {drop_duplicates}')} and keep the rows "
-                "of one series in the table."
-            )
+
+
+def check_dropping(clock: Clock, values: np.ndarray, source: str) -> None:
+    """Raise ValueError if dropping repeated times would drop most rows, and these differ from those that stay.
+
+    Args:
+        clock: The times.
+        values: What is read of each row, (row, variate).
+        source: For messages.
+    """
+    assert clock.times is not None
+    times = clocks.ticks(clock.times)
+    again = pd.Index(times).duplicated()
+    if 2 * again.sum() <= len(times):
+        return
+    first = pd.Index(times[~again]).get_indexer(times)
+    if not np.array_equal(values, values[~again][first], equal_nan=True):
+        row = int(again.argmax())
+        raise ValueError(
+            f"{source} has the time {clock.times[row]} again in data row {row + 1}: {again.sum()} of {len(times)} rows "
+            "repeat a time and differ from the first one of it, expected at most half of them to be dropped; "
+            f"{advice('table', 'do without {drop_duplicates}')} and keep the rows of one series in the table."
+        )
 
 
 def of_key(frame: pd.DataFrame, key: list[str], clock: Clock, door: Door) -> str:
@@ -67,7 +79,7 @@ def of_key(frame: pd.DataFrame, key: list[str], clock: Clock, door: Door) -> str
     if door == "panel":
         return f"{told}: {advice(door, 'read them as items by {item_id}', item_id=key[0])}"
     rest = [name for name in frame.columns if name not in (*clock.columns, *key) and name not in clock.others]
-    rest = [name for name in rest if name not in keys.row_numbers(frame[rest]) and pd.api.types.is_numeric_dtype(frame[name].dtype)]  # fmt: skip  # noqa: E501
+    rest = [name for name in rest if name not in keys.row_numbers(frame[rest], (), frame.columns[0]) and pd.api.types.is_numeric_dtype(frame[name].dtype)]  # fmt: skip  # noqa: E501
     ways = []
     if rest and messages.has("variate_column") and messages.has("value_column"):
         spelled = f"{messages.option('variate_column', key[0])}{' ' if messages.on_command_line() else ', '}"
@@ -94,6 +106,9 @@ def other_clock(frame: pd.DataFrame, clock: Clock, door: Door) -> str:
                 return f"the column {name!r} holds times that are each there once: {way}"
         if not days or len(clock.columns) != 1:
             continue
+        if numeric and clocks.from_one(column, name):
+            way = advice(door, "join them by {timestamp}", timestamp=[clock.columns[0], name])
+            return f"the column {name!r} holds hours from 1 to 24: bring them to 0 to 23, the hour's begin, and {way}"
         hours = clocks.hours(column, name)
         if (
             hours is not None

@@ -11,13 +11,13 @@ import io
 import logging
 import os
 import stat
+import tokenize
 import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import pandas as pd
@@ -68,10 +68,12 @@ def read_frame(
     if name.endswith(TEXTS):
         return _read_text(path, written, encoding, skip, only)
     if name.endswith(".npz"):
-        with _whole(path):
+        with _whole(path, _ARRAYS):
             return _read_npz(path), False
     if name.endswith(".parquet"):
-        with _whole(path):
+        import pyarrow
+
+        with _whole(path, (*_ARRAYS, pyarrow.ArrowException)):
             return _read_parquet(path), True
     raise ValueError(
         f"{path} has an unknown ending, expected .csv, .tsv or .txt (or these with .gz), .npz or .parquet."
@@ -95,25 +97,19 @@ class _Damaged(ValueError):
     """Of ours: a sentence that is complete."""
 
 
-@contextmanager
-def _whole(path: Path) -> Iterator[None]:
-    """Turn what libraries raise on a damaged file into one sentence that names it."""
-    import pyarrow
+_TEXT = (
+    *(pd.errors.ParserError, pd.errors.EmptyDataError, csv.Error),
+    *(EOFError, gzip.BadGzipFile, zlib.error, OverflowError),
+)
+_ARRAYS = (  # what numpy and pyarrow raise on bytes that were changed
+    *(EOFError, zlib.error, zipfile.BadZipFile, KeyError, TypeError, IndexError, OverflowError, SyntaxError),
+    *(NotImplementedError, RuntimeError, ValueError, tokenize.TokenError),
+)
 
-    broken = (
-        *(pd.errors.ParserError, EOFError, gzip.BadGzipFile, zlib.error, zipfile.BadZipFile, pyarrow.ArrowException),
-        *(
-            csv.Error,
-            KeyError,
-            TypeError,
-            IndexError,
-            OverflowError,
-            SyntaxError,
-            NotImplementedError,
-            RuntimeError,
-            ValueError,
-        ),
-    )
+
+@contextmanager
+def _whole(path: Path, broken: tuple[type[Exception], ...]) -> Iterator[None]:
+    """Turn what libraries raise on a damaged file into one sentence that names it."""
     try:
         yield
     except _Damaged as told:
@@ -128,7 +124,8 @@ def _whole(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno is not None:
             raise
-        raise ValueError(f"{path} cannot be read as a table ({error}), expected a complete file.") from error
+        told = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path} cannot be read as a table ({told}), expected a complete file.") from error
 
 
 # Sizes -----------------------------------------------------------------------------------------------------------
@@ -168,7 +165,7 @@ def _check_size(path: Path, size: int, *, packed: int | None = None) -> None:
 # Text ------------------------------------------------------------------------------------------------------------
 
 
-def _open(path: Path) -> IO[bytes]:
+def _open(path: Path) -> gzip.GzipFile | io.BufferedReader:
     return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb")
 
 
@@ -212,7 +209,7 @@ def _encoding(path: Path, wanted: str | None) -> str:
 def _read_text(
     path: Path, written: Format, wanted: str | None, skip: Sequence[str], only: Sequence[str] | None
 ) -> tuple[pd.DataFrame, bool]:
-    with _whole(path):
+    with _whole(path, _TEXT):
         encoding = _encoding(path, wanted)
         if not encoding:
             encoding = "cp1252"

@@ -164,7 +164,7 @@ def from_frame(
             f"{source} has no column {absent[0]!r} to exclude, expected some of {listed(frame.columns)}; check "
             f"{advice('table', '{exclude}')}."
         )
-    frame = frame.drop(columns=excluded)
+    frame = frame.drop(columns=[name for name in excluded if name not in (variate_column, value_column)])
 
     named = [*keep, *(columns or ())]
     found = clocks.find(frame, timestamp, time_format, source, keep=named)
@@ -173,19 +173,25 @@ def from_frame(
     if columns is not None and set(columns) <= set(frame.columns):
         frame = frame[list(columns)]
     elif variate_column is None:
-        frame = frame.drop(columns=keys.row_numbers(frame, named) if len(frame.columns) == 3 else [])
+        frame = frame.drop(
+            columns=keys.row_numbers(frame, named, everything.columns[0]) if len(frame.columns) == 3 else []
+        )
     long = _long_columns(frame, times, variate_column, value_column, source)
     if long is None:
         if columns is None or not set(columns) <= set(frame.columns):
             _refuse_items(everything, found, named, excluded, source)
-            frame = frame[keys.readable(frame, source, named=keep, others=found.others)]
-        names, matrix = _wide_values(frame, source)
         if times is not None and clock == "strict":
-            repeated.check(
-                everything, found, resample=resample, drop_duplicates=drop_duplicates, source=source, values=matrix
-            )
+            repeated.check(everything, found, resample=resample, drop_duplicates=drop_duplicates, source=source)
+        if columns is None or not set(columns) <= set(frame.columns):
+            frame = frame[keys.readable(frame, source, named=keep, others=found.others, first=everything.columns[0])]
+        names, matrix = _wide_values(frame, source)
+        if times is not None and clock == "strict" and drop_duplicates and resample is None:
+            repeated.check_dropping(found, matrix, source)
     else:
         assert times is not None
+        unread = [name for name in frame.columns if name not in long]
+        if unread:
+            log.warning("%s: of a long table %s are not read.", source, listed(unread))
         times, names, matrix = _pivot(frame, times, *long, drop_duplicates, source)
     if not names:
         raise ValueError(f"{source} has no column of numbers, expected at least one beside the times.")
@@ -286,7 +292,11 @@ def _long_columns(
     if variate_column is None and value_column is None:
         if times is None or not times.has_duplicates or len(frame.columns) != 2:
             return None
+        if not keys.many(clocks.ticks(times)):
+            return None
         words = [c for c in frame.columns if not pd.api.types.is_numeric_dtype(frame[c].dtype)]
+        if any(clocks.is_time_like(frame[c]) or clocks.hours(frame[c], c) is not None for c in words):
+            return None
         if len(words) != 1:
             if "unique_id" not in frame.columns:
                 return None

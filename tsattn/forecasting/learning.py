@@ -85,9 +85,13 @@ class Roles:
                     raise ValueError(f"{name!r} is {twice}, expected one role for each column.")
                 owner[name] = role
         if target is None:
-            found = clocks.find(frame, clock, None, "The table", door="panel", codes=_codes(frame, item), keep=[*owner])
+            found = clocks.find(
+                frame, clock, None, "The table", door="panel", codes=_codes(frame, item), keep=[*owner], quiet=True
+            )
             rest = frame.drop(columns=[n for n in {*found.columns, item or "item_id"} if n in frame and n not in owner])
-            chosen = keys.readable(rest, "The table", named=[*owner], others=found.others, truth=False)
+            chosen = keys.readable(
+                rest, "The table", named=[*owner], others=found.others, first=frame.columns[0], truth=False
+            )
             declared["target"] = [name for name in chosen if name not in owner]
         if not declared["target"]:
             raise ValueError(
