@@ -99,6 +99,7 @@ def find(
     index = frame.index.to_timestamp() if isinstance(frame.index, pd.PeriodIndex) else frame.index
     if isinstance(index, pd.DatetimeIndex) and timestamp in (None, frame.index.name):
         others = tuple(name for name in _candidates(frame, time_format, keep, codes) if not _is_text(frame[name]))
+        others += tuple(name for name in _running(frame, keep) if name not in others)
         return Clock(index, str(frame.index.name or ""), (), others)
     names = _names(frame, timestamp)
     for name in names or ():
@@ -173,6 +174,18 @@ def _candidates(
     return found
 
 
+def _running(frame: pd.DataFrame, keep: Sequence[str]) -> tuple[str, ...]:
+    """Name the numbers that go forward under a usual name and are no clock that could be read: 0.0, 0.04, 0.08."""
+    found = []
+    for name in frame.columns:
+        column = frame[name]
+        if name.lower() not in NUMBERED or name in keep or not pd.api.types.is_float_dtype(column.dtype):
+            continue
+        if _goes_on(column) and not (column % 1 == 0).all():
+            found.append(name)
+    return tuple(found)
+
+
 def _quality(times: pd.Index, codes: np.ndarray | None) -> tuple[int, bool]:
     """Return how many rows repeat a time of their item, and whether the times of each item go forward."""
     values = ticks(times)
@@ -220,7 +233,7 @@ def _choose(
         )
     times, words = found[best]
     of_day = _hours_of(frame, times, codes, ranks[best][1], keep)
-    others = tuple(name for name in found if name != best)
+    others = (*(name for name in found if name != best), *(n for n in _running(frame, keep) if n not in found))
     if len(of_day) == 1:
         joined = [best, *of_day]
         level = logging.DEBUG if quiet else logging.WARNING
@@ -291,12 +304,13 @@ def _without(
                 f"like a clock, expected rows in their order; {advice(door, 'name it by {timestamp}', timestamp=name)}"
                 ", or sort the rows."
             )
-    if found and not quiet:
+    others = (*found, *(name for name in _running(frame, keep) if name not in found))
+    if others and not quiet:
         log.warning(
             "%s: %s could be times; they are not read, because the rows are said to have none, and the answer counts "
-            "rows from 0.", source, listed(found),
+            "rows from 0.", source, listed(others),
         )  # fmt: skip
-    return Clock(None, "", (), tuple(found))
+    return Clock(None, "", (), others)
 
 
 # Reading ---------------------------------------------------------------------------------------------------------
