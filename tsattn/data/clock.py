@@ -417,17 +417,18 @@ def _of_numbers(column: pd.Series, time_format: str | None) -> tuple[pd.Index | 
     for digits, form in ((8, "%Y%m%d"), (6, "%Y%m")):
         low, high = 1800 * 10 ** (digits - 4), 2200 * 10 ** (digits - 4)
         if (values >= low).all() and (values < high).all():
-            times = _of_text(pd.Series(values).astype(str), form)
-            if times is not None:
-                return times, f"dates written as {form} ({values[0]} is {times[0].date()})"
+            dates = _of_text(pd.Series(values).astype(str), form)
+            if dates is not None:
+                return dates, f"dates written as {form} ({values[0]} is {dates[0].date()})"
     return pd.Index(values), _counted(values)
 
 
 def _counted(values: np.ndarray) -> str:
-    years = len(values) and (values >= 1500).all() and (values <= 2300).all()
-    return (
-        f"{'years' if years else 'whole numbers'} ({values[0]}, ...), which stay so in an answer" if len(values) else ""
-    )
+    years = (values >= 1500).all() and (values <= 2300).all()
+    told = f"{'years' if years else 'whole numbers'} ({values[0]}, ...), which stay so in an answer"
+    days = (values > 20_000).all() and (values < 80_000).all()
+    said = advice("table", "{time_format=excel}") if days else ""
+    return f"{told}; {said} reads days of a spreadsheet" if said else told
 
 
 def hours(column: pd.Series, name: str) -> np.ndarray | None:
@@ -482,7 +483,8 @@ def _join(
     if len(set(names)) < len(names):
         raise ValueError(f"{told} are named as the clock, expected each once.")
     if time_format is not None and time_format not in FORMATS:
-        text = frame[list(names)].astype(str).agg(lambda row: " ".join(row.str.strip()), axis=1)
+        rows = frame[list(names)].itertuples(index=False)
+        text = pd.Series([" ".join(str(cell).strip() for cell in row) for row in rows], dtype=object)
         times = pd.to_datetime(text, format=time_format, errors="coerce")
         if times.isna().any():
             row = int(np.argmax(times.isna()))

@@ -112,8 +112,8 @@ def _whole(path: Path, broken: tuple[type[Exception], ...]) -> Iterator[None]:
     """Turn what libraries raise on a damaged file into one sentence that names it."""
     try:
         yield
-    except _Damaged as told:
-        raise ValueError(str(told)) from None
+    except _Damaged as refusal:
+        raise ValueError(str(refusal)) from None
     except MemoryError as error:
         raise ValueError(f"{path} is too large for this machine's memory, expected a smaller table.") from error
     except broken as error:
@@ -166,8 +166,11 @@ def _check_size(path: Path, size: int, *, packed: int | None = None) -> None:
 # Text ------------------------------------------------------------------------------------------------------------
 
 
-def _open(path: Path) -> gzip.GzipFile | io.BufferedReader:
-    return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb")
+def _open(path: Path, raw: io.BufferedReader | None = None) -> gzip.GzipFile | io.BufferedReader:
+    """Open a file, or what it packs; `raw` is the file if it is open already."""
+    if path.name.lower().endswith(".gz"):
+        return gzip.GzipFile(path, "rb", fileobj=raw)
+    return path.open("rb") if raw is None else raw
 
 
 def _encoding(path: Path, wanted: str | None) -> str:
@@ -181,12 +184,12 @@ def _encoding(path: Path, wanted: str | None) -> str:
             ) from None
     size, utf8, first = 0, codecs.getincrementaldecoder("utf-8")(), b""
     is_utf8 = True
-    with _open(path) as stream:
+    with path.open("rb") as raw, _open(path, raw) as stream:
         while block := stream.read(2**20):
             first = first or block[:4]
             size += len(block)
             if isinstance(stream, gzip.GzipFile):
-                _check_size(path, size, packed=stream.fileobj.tell())
+                _check_size(path, size, packed=raw.tell())
             elif size == len(block):
                 _check_size(path, path.stat().st_size)
             if is_utf8:

@@ -202,7 +202,7 @@ def from_frame(
         _warn_of_sentinels(names, matrix, source)
 
     frequency, step = "", 0
-    if found.counts:
+    if times is not None and not isinstance(times, pd.DatetimeIndex):
         times, matrix, step = _whole_numbers(times, matrix, resample, drop_duplicates, clock, source)
     elif times is not None:
         rows = np.arange(len(times)) if long is None else None
