@@ -352,6 +352,7 @@ class TableSpec:
         columns: Names of the table's columns of items and of times.
         zone: Time zone of the clock, "" if it has none; None if that is not known.
         gaps: Step at which absent rows are missing ones (`freq` of a forecaster's `fit`); "": they are an error.
+        step: Of a clock of whole numbers, such as years; 0: the clock is of dates, or there is none.
 
     Raises:
         ValueError: If the parts do not fit together.
@@ -370,6 +371,7 @@ class TableSpec:
     columns: tuple[str, str] = ("item_id", "timestamp")
     zone: str | None = None
     gaps: str = ""
+    step: int = 0
 
     def __post_init__(self) -> None:
         if not 1 <= self.targets <= len(self.variates):

@@ -182,7 +182,7 @@ class Forecaster(
         distribution: Distribution = "quantile",
         val_size: int | float = 0.1,
         item_id: str | None = None,
-        timestamp: str | None = None,
+        timestamp: str | Sequence[str] | None = None,
         freq: str | None = None,
         marks: Marks = "true",
         loss: Loss = "mse",
@@ -207,7 +207,8 @@ class Forecaster(
                 distribution ("student-t").
             val_size: Last rows of each item, or their share of it, by which the best epoch is chosen; 0: none.
             item_id: Column of items; None: "item_id" if there is one, else all rows are of one item.
-            timestamp: Column of times; None: found; "none": rows are equally spaced and have no times.
+            timestamp: Column of times; several: day and time of day, or year, month, day, ..., to be joined; None:
+                found; "none": rows are equally spaced and have no times.
             freq: Step to put the rows on ("h"): absent rows are missing ones, then and in every table that it is given
                 later; None: absent rows are an error.
             marks: Calendar features, as in `tsattn fit`; a network that reads none gets none.
@@ -246,7 +247,7 @@ class Forecaster(
         lora_rank: int = 8,
         val_size: int | float = 0.1,
         item_id: str | None = None,
-        timestamp: str | None = None,
+        timestamp: str | Sequence[str] | None = None,
         freq: str | None = None,
         loss: Loss = "mse",
         max_epochs: int | None = None,
@@ -308,7 +309,7 @@ class Forecaster(
         size: int | float | None = None,
         local: bool | None = None,
         item_id: str | None = None,
-        timestamp: str | None = None,
+        timestamp: str | Sequence[str] | None = None,
         freq: str | None = None,
     ) -> "Forecaster":
         """Give any trained forecaster intervals by what it got wrong lately, and return a new one (split conformal).
@@ -399,7 +400,7 @@ class Forecaster(
         future_df: Any = None,
         *,
         item_id: str | None = None,
-        timestamp: str | None = None,
+        timestamp: str | Sequence[str] | None = None,
         freq: str | None = None,
     ) -> tuple[Float[Tensor, "item variate context"], Float[Tensor, "item known total"] | None]:
         """Return what `predict`, or an exported file, has to be given to forecast the steps after each item's last row.
@@ -425,7 +426,7 @@ class Forecaster(
         horizon: int | None = None,
         quantile_levels: Sequence[float] | None = None,
         item_id: str | None = None,
-        timestamp: str | None = None,
+        timestamp: str | Sequence[str] | None = None,
         freq: str | None = None,
     ) -> Any:
         """Forecast the steps that follow each item's last row.
@@ -464,7 +465,7 @@ class Forecaster(
         horizon: int | None = None,
         quantile_levels: Sequence[float] | None = None,
         item_id: str | None = None,
-        timestamp: str | None = None,
+        timestamp: str | Sequence[str] | None = None,
         freq: str | None = None,
     ) -> Any:
         """Forecast the last windows of a table as if each were now, without training again.
@@ -503,7 +504,7 @@ class Forecaster(
         *,
         kind: str | None = None,
         item_id: str | None = None,
-        timestamp: str | None = None,
+        timestamp: str | Sequence[str] | None = None,
         freq: str | None = None,
     ) -> xr.DataArray:
         """Return what the network looked at when it forecast the steps after the last row.
@@ -536,7 +537,7 @@ class Forecaster(
         windows: int | None = None,
         step: int | None = None,
         item_id: str | None = None,
-        timestamp: str | None = None,
+        timestamp: str | Sequence[str] | None = None,
         freq: str | None = None,
     ) -> pd.DataFrame:
         """Say how much worse the forecasts of the last windows get when each column is taken away (ablation).

@@ -18,7 +18,8 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from tsattn.contracts import Covariate, ForecastNetwork, Role, TableSpec
-from tsattn.data import calendar, tables
+from tsattn.data import calendar, keys, tables
+from tsattn.data import clock as clocks
 from tsattn.data import panel as panels
 from tsattn.data.calendar import Marks
 from tsattn.data.panel import Panel
@@ -57,7 +58,7 @@ class Roles:
         known: Columns,
         static: Columns,
         item: str | None,
-        clock: str | None,
+        clock: str | Sequence[str] | None,
     ) -> "Roles":
         """Sort out the columns of a frame.
 
@@ -85,23 +86,14 @@ class Roles:
                     raise ValueError(f"{name!r} is {twice}, expected one role for each column.")
                 owner[name] = role
         if target is None:
-            usual = set(tables.CLOCK_NAMES) | {n.capitalize() for n in tables.CLOCK_NAMES}
-            times = usual if clock in (None, "none") else {clock}
-            other = {*owner, *times, item or "item_id"}
-            declared["target"] = [
-                name
-                for name in frame.columns
-                if name not in other
-                and pd.api.types.is_numeric_dtype(frame[name].dtype)
-                and not pd.api.types.is_bool_dtype(frame[name].dtype)
-            ]
-            rest = [n for n in frame.columns if n not in other and n not in declared["target"]]
-            rest = [n for n in rest if not pd.api.types.is_datetime64_any_dtype(frame[n].dtype)]
-            if declared["target"] and clock in (None, "none") and not isinstance(frame.index, pd.DatetimeIndex):
-                found = tables.find_clock(frame, clock, None, "The table", "timestamp")[1]
-                rest = [n for n in rest if n != found]
-            if rest:
-                log.warning("%s hold no numbers and are left out; name them by a role, or mend them.", rest)
+            found = clocks.find(
+                frame, clock, None, "The table", door="panel", codes=_codes(frame, item), keep=[*owner], quiet=True
+            )
+            rest = frame.drop(columns=[n for n in {*found.columns, item or "item_id"} if n in frame and n not in owner])
+            chosen = keys.readable(
+                rest, "The table", named=[*owner], others=found.others, first=frame.columns[0], truth=False
+            )
+            declared["target"] = [name for name in chosen if name not in owner]
         if not declared["target"]:
             raise ValueError(
                 f"No column of {tables.listed(frame.columns)} is left to forecast, expected one of numbers; name it by "
@@ -131,6 +123,12 @@ class Roles:
     def texts(self) -> list[str]:
         """Columns of categories."""
         return [name for name, _, text in self.covariates if text]
+
+
+def _codes(frame: pd.DataFrame, item: str | None) -> np.ndarray | None:
+    """Number the items of a frame by row; None if it has no column of them."""
+    name = item or "item_id"
+    return pd.factorize(frame[name])[0] if name in frame.columns else None
 
 
 def _names(role: str, given: Columns | None) -> list[str]:
@@ -246,7 +244,7 @@ def train(
     training: Training,
     *,
     item: str | None,
-    timestamp: str | None,
+    timestamp: str | Sequence[str] | None,
     freq: str | None,
     units: dict[str, str],
     marks: Marks = "true",
@@ -292,13 +290,13 @@ def train(
     if mode not in get_args(Mode):
         raise ValueError(f'mode is "{mode}", expected one of {", ".join(get_args(Mode))}.')
     context, horizon = recipe.lengths
-    frequency = None if before is None else before.frequency
+    frequency, step = (None, None) if before is None else (before.frequency, before.step)
     freq = freq or (before.gaps if before is not None else None) or None
     panel = panels.read_panel(
         frame, roles.numbers, roles.texts, item=item, timestamp=timestamp, freq=freq, frequency=frequency,
-        what="The table",
+        step=step, what="The table",
     )  # fmt: skip
-    clock = timestamp if timestamp not in (None, "none") else "timestamp"
+    clock = timestamp if isinstance(timestamp, str) and timestamp != "none" else "timestamp"
     names = (item or "item_id", clock) if before is None else before.columns
     check_names(names, levels or ())
     if before is not None:
@@ -390,6 +388,7 @@ def _specify(
         columns=names,
         zone=panel.zone,
         gaps=gaps,
+        step=panel.step,
     )
 
 

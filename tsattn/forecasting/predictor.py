@@ -58,7 +58,7 @@ class Predictor:
         horizon: int | None = None,
         quantile_levels: Sequence[float] | None = None,
         item_id: str | None = None,
-        timestamp: str | None = None,
+        timestamp: str | Sequence[str] | None = None,
         freq: str | None = None,
     ) -> tuple[Forecast, Origin]:
         """See `Forecaster.predict_df`."""
@@ -130,7 +130,7 @@ class Predictor:
         horizon: int | None,
         quantile_levels: Sequence[float] | None,
         item_id: str | None,
-        timestamp: str | None,
+        timestamp: str | Sequence[str] | None,
         freq: str | None,
     ) -> tuple[Forecast, Origin]:
         """See `Forecaster.backtest`."""
@@ -155,21 +155,29 @@ class Predictor:
         )  # fmt: skip
         return forecast, origin
 
-    def columns(self, frame: pd.DataFrame, item: str | None, clock: str | None) -> tuple[str | None, str | None]:
+    def columns(
+        self, frame: pd.DataFrame, item: str | None, clock: str | Sequence[str] | None
+    ) -> tuple[str | None, str | Sequence[str] | None]:
         """Return the columns of items and times: as asked for, else as in the training if they are there."""
         spec = self.spec
         names = {str(name).strip() for name in frame.columns}
         if item is None and spec.columns[0] in names:
             item = spec.columns[0]
         if clock is None:
-            clock = "none" if not spec.frequency else spec.columns[1] if spec.columns[1] in names else None
+            clock = (
+                "none" if not (spec.frequency or spec.step) else spec.columns[1] if spec.columns[1] in names else None
+            )
         return item, clock
 
-    def names(self, item: str | None, clock: str | None) -> tuple[str, str]:
+    def names(self, item: str | None, clock: str | Sequence[str] | None) -> tuple[str, str]:
         """Return what the columns of items and times are called in an answer."""
-        return item or self.spec.columns[0], clock if clock not in (None, "none") else self.spec.columns[1]
+        return item or self.spec.columns[0], clock if isinstance(clock, str) and clock != "none" else self.spec.columns[
+            1
+        ]
 
-    def read(self, data: Any, item: str | None, clock: str | None, freq: str | None) -> tuple[Panel, Origin]:
+    def read(
+        self, data: Any, item: str | None, clock: str | Sequence[str] | None, freq: str | None
+    ) -> tuple[Panel, Origin]:
         """Return the columns that the network needs, checked against the table that it was trained on.
 
         Raises:
@@ -184,8 +192,9 @@ class Predictor:
         texts = [c.name for c in spec.covariates if c.categories is not None]
         freq = freq or spec.gaps or None
         panel = panels.read_panel(
-            frame, numbers, texts, item=item, timestamp=clock, freq=freq, frequency=spec.frequency, what="The table"
-        )
+            frame, numbers, texts, item=item, timestamp=clock, freq=freq, frequency=spec.frequency, step=spec.step,
+            what="The table",
+        )  # fmt: skip
         panels.check_zone(panel, spec)
         for covariate in spec.covariates:
             if covariate.role == "static":  # in whichever of an item's rows it stands
@@ -225,7 +234,7 @@ class Predictor:
         return tuple(wanted)
 
     def _known_ahead(
-        self, future: Any, panel: Panel, steps: int, item: str | None, clock: str | None
+        self, future: Any, panel: Panel, steps: int, item: str | None, clock: str | Sequence[str] | None
     ) -> dict[str, np.ndarray]:
         spec = self.spec
         known = [c for c in spec.covariates if c.role == "known"]
@@ -246,7 +255,7 @@ class Predictor:
         return frames.values_ahead(future, panel, numbers, texts, item, clock, steps)
 
     def _windows_ahead(
-        self, panel: Panel, future: Any, steps: int, item: str | None, clock: str | None
+        self, panel: Panel, future: Any, steps: int, item: str | None, clock: str | Sequence[str] | None
     ) -> tuple[Windows, Int[Tensor, " item"], pd.Index]:
         """Return the window of each item whose horizon follows its last row, as long as whole blocks, and the times."""
         spec = self.spec
@@ -266,7 +275,7 @@ class Predictor:
         future_df: Any = None,
         *,
         item_id: str | None = None,
-        timestamp: str | None = None,
+        timestamp: str | Sequence[str] | None = None,
         freq: str | None = None,
     ) -> tuple[Batch, Panel]:
         """Return what the network is given to forecast the steps after the last row, and the rows that it reads."""
@@ -303,7 +312,7 @@ class Predictor:
         step: int,
         *,
         item_id: str | None = None,
-        timestamp: str | None = None,
+        timestamp: str | Sequence[str] | None = None,
         freq: str | None = None,
     ) -> Iterator[Batch]:
         """Return each item's last windows in batches, `step` rows apart, with what came; None: at most 50."""
