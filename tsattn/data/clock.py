@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
+from tsattn import typed
 from tsattn.data.keys import likely_keys
 from tsattn.data.numbers import kind
 from tsattn.data.wording import Door, advice, listed, plain
@@ -101,7 +102,7 @@ def find(
         others = tuple(name for name in _candidates(frame, time_format, keep, codes) if not _is_text(frame[name]))
         others += tuple(name for name in _running(frame, keep) if name not in others)
         return Clock(index, str(frame.index.name or ""), (), others)
-    names = _names(frame, timestamp)
+    names = None if timestamp is None else typed.chosen(timestamp, frame.columns)
     for name in names or ():
         if name not in frame.columns:
             raise ValueError(
@@ -124,21 +125,6 @@ def find(
 def _tell(source: str, name: str, words: str, quiet: bool) -> None:
     level = logging.WARNING if "month first" in words else logging.INFO
     log.log(logging.DEBUG if quiet else level, "%s: the clock %r holds %s.", source, name, words)
-
-
-def _names(frame: pd.DataFrame, timestamp: str | Sequence[str] | None) -> list[str] | None:
-    """Return the columns that an option names: one, or several that are to be joined ("[date, time]")."""
-    if timestamp is None:
-        return None
-    if isinstance(timestamp, str):
-        text = timestamp.strip()
-        if timestamp not in frame.columns and text.startswith("[") and text.endswith("]"):
-            return [name.strip().strip("'\"") for name in text[1:-1].split(",")]
-        apart = [name.strip() for name in text.split(",")]
-        if timestamp not in frame.columns and len(apart) > 1 and set(apart) <= set(frame.columns):
-            return apart
-        return [timestamp]
-    return [str(name) for name in timestamp]
 
 
 def _free_name(frame: pd.DataFrame, names: Sequence[str]) -> str:
