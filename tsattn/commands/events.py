@@ -72,12 +72,15 @@ def score(
             _refuse_unclear(path, file, f"{side}, ")
         stated = {"its sidecar": _stated_beside(expert)}
         stated |= {side: file.duration for (side, _), file in zip(sides, read, strict=True)}
-        length = _duration(stated, duration, name) if found is not None else 0.0  # without one, scoring stops anyway
-        tables = [
+        if found is None:  # which stops the scoring
+            recordings[name] = (_subject(expert) or name, read[0].events, None, 0.0)
+            continue
+        length = _duration(stated, duration, name)
+        expert_events, found_events = (
             _within(file, length, outside, f"{side}, {name}", notes)
             for (side, _), file in zip(sides, read, strict=True)
-        ]
-        recordings[name] = (_subject(expert) or name, tables[0], tables[1] if found is not None else None, length)
+        )
+        recordings[name] = (_subject(expert) or name, expert_events, found_events, length)
     if len(recordings) < len(matched):
         raise ValueError("Two reference files are of the same recording: keep one of them.")
     scores = score_recordings(recordings, rules, bootstrap=bootstrap, seed=seed)
@@ -282,12 +285,10 @@ def _matched(
 
 
 def _read(path: Path, how: "Understanding", notes: list[str], side: str = "") -> "EventFile":
-    from dataclasses import asdict
-
     from tsattn.events.files import read_events
     from tsattn.recordings.privacy import label
 
-    file = read_events(path, **asdict(how), called=f"{side}{label(path)}")
+    file = read_events(path, **vars(how), called=f"{side}{label(path)}")
     notes += [f"{label(path)}: {note.text}" for note in file.notes]
     return file
 

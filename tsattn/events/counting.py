@@ -47,10 +47,8 @@ class Rules:
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if (
-                (name != "whole_seconds"
-                and not (math.isfinite(value) and value >= 0))
-                or (name == "max_duration" and value == 0)
+            if (name != "whole_seconds" and not (math.isfinite(value) and value >= 0)) or (
+                name == "max_duration" and value == 0
             ):
                 raise ValueError(
                     f"{name} is {value:g}, expected {'above 0' if name == 'max_duration' else '0 or more'}."

@@ -65,7 +65,8 @@ def annotations_only(events: pd.DataFrame, duration: float) -> bytes:
     edfio = _edfio()
     stated = f"recording_duration={np.format_float_positional(round(duration, 6), trim='0')}"
     told = edfio.Recording(equipment_code="tsattn", additional=(stated,))
-    edf = edfio.Edf([], annotations=_annotations(events), recording=told)
+    marks = _annotations(events) or [edfio.EdfAnnotation(0.0, duration, WHOLE)]  # a file of nothing cannot be made
+    edf = edfio.Edf([], annotations=marks, recording=told)
     return bytes(edf.to_bytes())
 
 

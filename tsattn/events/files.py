@@ -13,7 +13,7 @@ from typing import Literal
 import pandas as pd
 
 from tsattn import files
-from tsattn.events.interpret import Outside, Understanding, Unpaired
+from tsattn.events.interpret import Outside, Understanding, Unpaired, listed
 from tsattn.events.notes import Note
 from tsattn.events.table import ALL, check_events, is_seizure
 from tsattn.events.vocabulary import ANNOTATION, BACKGROUND, event_type, let_through
@@ -71,7 +71,7 @@ def read_events(
     from tsattn.events import edf, tabular
 
     path = Path(path)
-    how = Understanding(_listed(keep_text), _listed(seizure_words), unpaired, outside)
+    how = Understanding(listed(keep_text, "keep_text"), listed(seizure_words, "seizure_words"), unpaired, outside)
     if not path.is_file():
         raise ValueError(f"{called} is not there, or is a folder.")
     suffix = path.suffix.lower()
@@ -83,12 +83,6 @@ def read_events(
     except ValueError as problem:
         raise ValueError(f"{called}: {problem}") from problem
     raise ValueError(f"{called} ends in {suffix or 'nothing'}, expected .tsv, .csv, .csv_bi, .edf or .bdf.")
-
-
-def _listed(words: Collection[str]) -> tuple[str, ...]:
-    if isinstance(words, str):
-        raise ValueError(f"A list of texts was expected, found the one text {words!r}: pass [{words!r}].")
-    return tuple(words)
 
 
 def write_events(

@@ -21,8 +21,8 @@ def fit_events(
         events: `tsattn.events.table`.
         duration: Of the recording, in seconds; None leaves its end unchecked.
         outside: "clip" cuts an event at the recording's ends, makes a mark of one whose duration is negative or
-            unknown, and drops what lies wholly outside; "drop" drops every such event; "raise" is an error for the first one.
-            "keep" is for parts of a recording that are yet to be joined.
+            unknown, and drops what lies wholly outside; "drop" drops every such event; "raise" is an error for the
+            first one. "keep" is for parts of a recording that are yet to be joined.
         sfreq: Hz; an event may end one sample after the recording, or `ROUNDING`, whichever is more.
 
     Raises:

@@ -35,6 +35,7 @@ class Rows:
         channels: Of each row, as in the table of events; empty if the file has no place for them.
         confidence: Of each row; empty if the file has no place for it.
         places: How errors call each row: "line 3", "annotation 2".
+        shown: What the recording's own file said, where a table has a column for it; empty: `texts`.
         notes: What reading left out.
     """
 
@@ -44,6 +45,7 @@ class Rows:
     channels: Sequence[str] = ()
     confidence: np.ndarray = field(default_factory=lambda: np.empty(0))
     places: Sequence[str] = ()
+    shown: Sequence[str] = ()
     notes: tuple[Note, ...] = ()
 
 
@@ -69,9 +71,17 @@ class Understanding:
             if getattr(self, name) not in known:
                 shown = ", ".join(word for word in known if word != "keep")
                 raise ValueError(f"{name} is {getattr(self, name)!r}, expected one of {shown}.")
-        for name in ("keep_text", "seizure_words"):
-            if isinstance(getattr(self, name), str):
-                raise ValueError(f"{name} is one text, expected a list of them: [{getattr(self, name)!r}].")
+
+
+def listed(words: Collection[str], name: str = "a list of texts") -> tuple[str, ...]:
+    """Return texts as a tuple.
+
+    Raises:
+        ValueError: If there is one text in the place of a list.
+    """
+    if isinstance(words, str):
+        raise ValueError(f"{name} is the one text {words!r}, expected a list of texts: [{words!r}].")
+    return tuple(words)
 
 
 @dataclass(frozen=True)
@@ -116,6 +126,7 @@ def understand(
     onset, length = np.asarray(rows.onset, float), np.asarray(rows.length, float)
     texts = [str(text) for text in rows.texts]
     sure = np.asarray(rows.confidence, float) if len(rows.confidence) else np.full(count, np.nan)
+    shown = list(rows.shown) or texts
     places = list(rows.places) or [f"row {i + 1}" for i in range(count)]
     where = _where(rows, texts, contacts)
     edges = [None if length[i] > 0 else edge(text, how.seizure_words) for i, text in enumerate(texts)]
@@ -157,7 +168,7 @@ def understand(
         lasts = 0.0 if np.isnan(lasts) else lasts
         if kind == ANNOTATION and contacts is None:
             where[i] = ALL  # what hides its text may hold one in this column, too
-        out.append((onset[i], lasts, kind, sure[i], where[i], let_through(texts[i], how.keep_text)))
+        out.append((onset[i], lasts, kind, sure[i], where[i], let_through(shown[i], how.keep_text)))
     columns = list(zip(*_together(out), strict=True)) if out else [[]] * 6
     events, told = fit_events(make_events(*map(list, columns)), duration, how.outside, sfreq)
     notes = list(rows.notes)
@@ -167,23 +178,22 @@ def understand(
         (-aside, "{} pairs of marks ('onset', 'offset') do not say of what, beside seizures that do: left aside."),
         (-marks, "{} seizure marks have no end: kept as marks of no duration."),
         (-left, "{} annotations have no onset: left out."),
-        (_hidden(events), HIDDEN),
     ):
         if number:
             notes.append(Note("info" if number > 0 else "warning", text.format(abs(number))))
+    hidden = int(((events["event_type"] == ANNOTATION) & (events["text"] == "")).sum())
+    if hidden:
+        way = messages.advice("{keep_text} lets texts through")
+        notes.append(Note("info", f"{hidden} {HIDDEN}" + (f"; {way}." if way else ".")))
     return Understood(events, background > 0, (*notes, *told))
 
 
-HIDDEN = "{} annotations have a text that is not shown; keep_text=... lets texts through."
+HIDDEN = "annotations have a text that is not shown"
 
 
 def hides_texts(note: Note) -> bool:
     """Return whether a note says that texts are not shown."""
-    return "have a text that is not shown" in note.text
-
-
-def _hidden(events: pd.DataFrame) -> int:
-    return int(((events["event_type"] == ANNOTATION) & (events["text"] == "")).sum())
+    return HIDDEN in note.text
 
 
 def _where(rows: Rows, texts: list[str], contacts: Callable[[str], list[str]] | None) -> list[str]:

@@ -122,7 +122,7 @@ def understand_with(
         [*listed.channels, *(own.channels[i] for i in others)],
         np.r_[listed.confidence, np.full(len(others), np.nan)],
         [*listed.places, *(own.places[i] for i in others)],
-        own.notes,
+        notes=own.notes,
     )
     found = understand(both, how, duration, sfreq=sfreq, contacts=contacts)
     count = len(seizures(found.events))

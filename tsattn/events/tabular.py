@@ -87,12 +87,20 @@ def table_rows(
         if unknown:
             notes.append(Note("warning", f"{unknown} events are marked on channels that the recording does not have."))
     texts = [NOT_STATED] * len(table) if kind is None else [from_cell(str(text).strip()) for text in table[kind]]
-    if "text" in table and kind is not None:  # ours: what the file said before it was exported
-        own = [from_cell(str(text).strip()) for text in table["text"]]
-        plain = [text == "annotation" and said not in MISSING for text, said in zip(texts, own, strict=True)]
-        texts = [said if take else text for text, said, take in zip(texts, own, plain, strict=True)]
-    onset, length = numbers(table, "onset"), numbers(table, "duration")
-    return Rows(onset, length, texts, channels, confidence, [f"line {line}" for line in table.index], tuple(notes))
+    shown: list[str] = []
+    if "text" in table and kind is not None:
+        told_texts = [from_cell(str(text).strip()) for text in table["text"]]
+        shown = ["" if text in MISSING else text for text in told_texts]
+    return Rows(
+        numbers(table, "onset"),
+        numbers(table, "duration"),
+        texts,
+        channels,
+        confidence,
+        [f"line {line}" for line in table.index],
+        shown,
+        tuple(notes),
+    )
 
 
 def read_cells(path: Path) -> tuple[pd.DataFrame, list[str]]:

@@ -9,12 +9,12 @@ is named, with a reason.
 import importlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from tsattn.events.interpret import Outside, Understanding, Unpaired
+from tsattn.events.interpret import Outside, Understanding, Unpaired, listed
 from tsattn.recordings.privacy import is_bids_name, known_suffix, label, pseudonym
 from tsattn.recordings.recording import Note, Recording
 
@@ -45,16 +45,21 @@ class Reading:
     unit: Unit | None = None
     subject: str | None = None
     type: str | None = None
-    seizure_words: tuple[str, ...] = ()
-    keep_text: tuple[str, ...] = ()
+    seizure_words: Collection[str] = ()
+    keep_text: Collection[str] = ()
     unpaired: Unpaired = "mark"
     on_mismatch: Literal["raise", "warn"] = "raise"
     outside: Outside = "clip"
 
+    def __post_init__(self) -> None:
+        for name in ("seizure_words", "keep_text"):
+            object.__setattr__(self, name, listed(getattr(self, name), name))
+        self.understanding  # noqa: B018  (refuses what is no policy)
+
     @property
     def understanding(self) -> Understanding:
         """What the user says of events."""
-        return Understanding(tuple(self.keep_text), tuple(self.seizure_words), self.unpaired, self.outside)
+        return Understanding(listed(self.keep_text), listed(self.seizure_words), self.unpaired, self.outside)
 
 
 @dataclass(frozen=True)
