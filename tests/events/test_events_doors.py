@@ -17,7 +17,8 @@ from tsattn.recordings.readers import open_recordings
 NAMES = ("AD1", "AD2", "AD3", "LB1")
 SECONDS = 400
 TEXTS = (
-    "seizure", "Seizure 2", "sz", "sz_foc_ia", "SZ-GEN", "szr, left", "ictal", "seiz", "bckg", "no seizure", "post-ictal",
+    "seizure", "Seizure 2", "sz", "sz_foc_ia", "SZ-GEN", "szr, left", "ictal", "seiz", "bckg", "no seizure",
+    "post-ictal",
     "sz onset", "sz offset", "seizure begins", "seizure ends", "start of seizure", "end of seizure", "eeg onset",
     "clinical onset", "onset", "offset", "AD1-3 onset", "AD1-3, LB1 onset", "definite onset", "EEG sz start", "szr end",
     "Seizure 1 started", "seizure 1 stopped", "I'm having a seizure", "movement", "spike [left]", "spike [AD1,AD2]",

@@ -16,7 +16,6 @@ from tsattn.events.notes import Note
 from tsattn.events.table import ALL
 from tsattn.events.vocabulary import clean, join_names
 
-SEVERAL = re.compile(r"(.*\S) \[([^\[\]]+)\]", re.DOTALL)
 WHOLE = "recording_duration"  # the annotation that stated it in files of tsattn up to 0.1
 
 
@@ -63,8 +62,8 @@ def _apart(text: str, own: dict[str, str], contacts: Callable[[str], list[str]] 
     """Return a text without the channels that it names, and these; a text that names others stays whole."""
     before, mark, channel = text.rpartition("@@")
     told = [(before, [channel])] if mark else []
-    several = SEVERAL.fullmatch(text)
-    told += [(several[1], several[2].split(","))] if several else []
+    if text.endswith("]"):
+        told += [(text[: at.start()], text[at.end() : -1].split(",")) for at in re.finditer(r" \[", text)]
     for rest, parts in told:
         named = [own.get(part.strip().casefold(), "" if own else clean(part)) for part in parts]
         if all(named):
