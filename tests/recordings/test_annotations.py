@@ -210,3 +210,11 @@ def test_one_seizure_written_channel_by_channel_is_one_seizure():
     given = Rows(np.full(3, 5.0), np.full(3, 9.0), ["sz"] * 3, ["A1", "A2", "A3"])
     events, _ = to_events(given, Reading(), ("A1", "A2", "A3"))
     assert rows(events) == [[5.0, 9.0, "sz", "A1,A2,A3"]]
+
+
+@pytest.mark.parametrize("keep", [(), ("*",), ("sz*",)])
+def test_one_seizure_in_two_wordings_is_one_seizure_whatever_is_shown(keep):
+    given = Rows(np.array([5.0, 5.0, 5.0]), np.array([9.0, 9.0, 1.0]), ["seizure", "sz 2", "spike"])
+    events, _ = to_events(given, Reading(keep_text=keep))
+    assert rows(events) == [[5.0, 9.0, "sz", "all"], [5.0, 1.0, "annotation", "all"]]
+    assert events["text"].tolist() == {(): ["", ""], ("*",): ["seizure; sz 2", "spike"], ("sz*",): ["sz 2", ""]}[keep]

@@ -276,9 +276,7 @@ def test_bad_events_are_told_and_the_user_decides(root):
 
 def test_an_onset_that_is_no_number_is_refused(root):
     write_tsv(folder(root) / "sub-01_task-rest_events.tsv", "onset duration trial_type", "1,1,sz", "noon,1,sz")
-    with pytest.raises(
-        ValueError, match=r"events.tsv: line 3 has a text in 'onset', expected a number"
-    ):
+    with pytest.raises(ValueError, match=r"events.tsv: line 3 has a text in 'onset', expected a number"):
         open_recordings(root)
 
 

@@ -167,7 +167,7 @@ def _start(date: str, time: str, recording: str) -> tuple[datetime | None, tuple
     if any(len(parts) != 3 for parts in numbers):
         return None, ()
     day, month, year = map(int, numbers[0])
-    clock = tuple(map(int, numbers[1]))
+    clock = numbers[1]
     own = _moment(year + (1900 if year >= 85 else 2000), month, day, clock)
     written = re.match(r"Startdate\s+(\S+)", recording)
     if written is None or written[1].upper() == "X":
@@ -180,9 +180,10 @@ def _start(date: str, time: str, recording: str) -> tuple[datetime | None, tuple
     return own, (Note("warning", "The EDF+ date of the start is not a date: the plain header's was taken."),)
 
 
-def _moment(year: int, month: int, day: int, clock: tuple[int, ...]) -> datetime | None:
+def _moment(year: int, month: int, day: int, clock: list[str]) -> datetime | None:
+    hour, minute, second = map(int, clock)
     try:
-        return datetime(year, month, day, *clock)
+        return datetime(year, month, day, hour, minute, second)
     except ValueError:
         return None
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from tsattn import messages
 from tsattn.events.notes import Note
-from tsattn.events.table import ROUNDING, make_events, seizures
+from tsattn.events.table import ROUNDING, make_events, seizures, within
 
 Outside = Literal["raise", "clip", "drop", "keep"]
 
@@ -35,13 +35,13 @@ def fit_events(
     last = np.inf if duration is None else float(duration)
     slack = max(ROUNDING, 0.0 if sfreq is None else 1 / sfreq)
     onset, length = events["onset"].to_numpy(), events["duration"].to_numpy()
-    end = onset + np.where(length > 0, length, 0)
+    lasting = np.where(length > 0, length, 0.0)
+    begin, cut, inside = within(onset, lasting, last)
     nowhere = ~np.isfinite(onset)
     negative = ~nowhere & (length < 0)
     unknown = ~nowhere & ~np.isfinite(length)
-    lasts = length > 0  # an event that only touches the recording's ends lies outside, a mark there does not
-    beyond = ~nowhere & ((onset > last) | (end < 0) | lasts & ((onset == last) | (end == 0)))
-    across = ~nowhere & ~beyond & ((onset < 0) | (end > last + slack))
+    beyond = ~nowhere & ~inside
+    across = ~nowhere & inside & ((onset < 0) | (onset + lasting > last + slack))
     found = {
         "have no onset": (nowhere, "dropped"),
         "have a negative duration": (negative, "kept as marks of no duration"),
@@ -66,9 +66,7 @@ def fit_events(
     keep = ~nowhere & ~beyond
     if outside == "drop":
         keep &= ~negative & ~across
-    begin, stop = np.clip(onset, 0, last), np.clip(end, 0, last)
-    cut = (onset < 0) | (end > last)
-    fitted = events.assign(onset=begin, duration=np.where(cut, stop - begin, np.where(length > 0, length, 0.0)))[keep]
+    fitted = events.assign(onset=begin, duration=cut)[keep]
     overlapping = _overlaps(fitted)
     if overlapping:
         notes.append(

@@ -16,7 +16,7 @@ import pandas as pd
 from tsattn import messages
 from tsattn.events.fitting import Outside, fit_events
 from tsattn.events.notes import Note
-from tsattn.events.table import ALL, NOT_STATED, SEIZURE, is_seizure, make_events, no_events, own_channels
+from tsattn.events.table import ALL, COLUMNS, NOT_STATED, SEIZURE, is_seizure, make_events, no_events, own_channels
 from tsattn.events.vocabulary import ANNOTATION, BACKGROUND, Edge, clean, edge, event_type, join_names, let_through
 
 Unpaired = Literal["raise", "mark"]
@@ -157,8 +157,8 @@ def understand(
             background += 1
             continue
         elif is_seizure([kind])[0] and not lasts > 0 and texts[i].strip().casefold() != SEIZURE:
-            told = any(a <= onset[i] <= b for a, b in spans)  # "I'm having a seizure", said in one that is marked
-            kind = ANNOTATION if told else kind
+            in_one = any(a <= onset[i] <= b for a, b in spans)  # "I'm having a seizure", said in one that is marked
+            kind = ANNOTATION if in_one else kind
         if is_seizure([kind])[0]:
             _refuse_wrong(onset[i], lasts, edges[i] if i in pairs.single else None, places[i], how)
             marks += not lasts > 0 and not lasts < 0
@@ -169,8 +169,8 @@ def understand(
         if kind == ANNOTATION and contacts is None:
             where[i] = ALL  # what hides its text may hold one in this column, too
         out.append((onset[i], lasts, kind, sure[i], where[i], let_through(shown[i], how.keep_text)))
-    columns = list(zip(*_together(out), strict=True)) if out else [[]] * 6
-    events, told = fit_events(make_events(*map(list, columns)), duration, how.outside, sfreq)
+    columns = [list(column) for column in zip(*_together(out), strict=True)] or [[] for _ in COLUMNS]
+    events, told = fit_events(make_events(*columns), duration, how.outside, sfreq)
     notes = list(rows.notes)
     for number, text in (
         (len(pairs.joined), "{} seizures were made of marks for their beginning and end."),
@@ -285,15 +285,21 @@ def _refuse_wrong(onset: float, length: float, mark: Edge | None, place: str, ho
 
 
 def _together(rows: Iterable[tuple]) -> list[tuple]:
-    """Join seizures that differ in their channels alone: some writers make an annotation for each of them."""
-    joined: dict[tuple, list[str]] = {}
-    for row in rows:
-        begin, lasts, kind, sure, place, text = row
+    """Join seizures that differ in their channels or words alone: some writers make an annotation for each channel."""
+    joined: dict[tuple, list[tuple[str, str]]] = {}
+    for begin, lasts, kind, sure, place, text in rows:
         alone = len(joined) if kind == ANNOTATION else -1
-        joined.setdefault((begin, lasts, kind, None if np.isnan(sure) else sure, text, alone), []).append(place)
+        joined.setdefault((begin, lasts, kind, None if np.isnan(sure) else sure, alone), []).append((place, text))
     return [
-        (begin, lasts, kind, np.nan if sure is None else sure, _all_of(found), text)
-        for (begin, lasts, kind, sure, text, _), found in joined.items()
+        (
+            begin,
+            lasts,
+            kind,
+            np.nan if sure is None else sure,
+            _all_of([place for place, _ in found]),
+            "; ".join(dict.fromkeys(text for _, text in found if text)),
+        )
+        for (begin, lasts, kind, sure, _), found in joined.items()
     ]
 
 

@@ -128,11 +128,8 @@ def check_events(
         )
         what = f"s, after the recording's ({last:g} s); check the duration{f' or {way}' if way else ''}"
         _refuse(rows, end > last + ROUNDING, "an end at {:g} " + what, end)
-    inside = (onset < last) & (end > 0) | (length == 0) & (onset >= 0) & (onset <= last)
+    onset, length, inside = within(onset, length, last)
     inside |= outside == "raise"  # what passes the end is rounding then
-    cut = (onset < 0) | (end > last)
-    onset = np.clip(onset, 0, last)
-    length = np.where(cut, np.minimum(end, last) - onset, length)  # untouched if inside: no rounding
     table = make_events(onset, length, words["event_type"], confidence, words["channels"], texts)
     order = np.argsort(onset, kind="stable")
     table.index = rows[order]
@@ -140,6 +137,25 @@ def check_events(
     if overlapping != "keep" and len(table) > 1:
         table = _apart(table, overlapping).sort_values("onset", kind="stable")
     return table.reset_index(drop=True)
+
+
+def within(onset: np.ndarray, length: np.ndarray, last: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cut events at a recording's ends.
+
+    Args:
+        onset: Seconds.
+        length: Seconds, 0 or more.
+        last: The recording's end, seconds.
+
+    Returns:
+        Onset and length of what lies inside, and which events have a part there. An event that only touches an end has
+        none, a mark there has.
+    """
+    end = onset + length
+    inside = (onset < last) & (end > 0) | (length == 0) & (onset >= 0) & (onset <= last)
+    cut = (onset < 0) | (end > last)
+    begin = np.clip(onset, 0, last)
+    return begin, np.where(cut, np.minimum(end, last) - begin, length), inside  # untouched if inside: no rounding
 
 
 def _apart(table: pd.DataFrame, overlapping: str) -> pd.DataFrame:
