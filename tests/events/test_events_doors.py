@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from support import SHARED
 
+from tsattn import messages
 from tsattn.commands.events import export
 from tsattn.events.files import read_events
 from tsattn.events.fitting import fit_events
@@ -190,3 +191,12 @@ def test_fitting_never_moves_an_event_that_lies_inside():
     for outside in ("raise", "clip", "drop"):
         fitted, _ = fit_events(given, 100.0, outside)
         pd.testing.assert_frame_equal(fitted, given)
+
+
+def test_a_door_without_an_option_does_not_propose_it(tmp_path: Path):
+    path = write_edf(tmp_path / "x.edf", [(1.0, None, "seizure")])
+    with messages.command({"outside": "--outside"}), pytest.raises(ValueError, match="Mend the file") as problem:
+        read_events(path)
+    assert "unpaired" not in str(problem.value)
+    with messages.command({"unpaired": "--unpaired"}), pytest.raises(ValueError, match="`--unpaired mark`"):
+        read_events(path)

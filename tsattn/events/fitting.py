@@ -57,9 +57,8 @@ def fit_events(
                 whole = "" if duration is None else f" (of {duration:g} s)"
                 raise ValueError(
                     f"{which.sum()} events {what}{whole}, the first with onset {first['onset']:g} s and "
-                    f"duration {first['duration']:g} s. Mend the file, or "
-                    + messages.advice("cut them by {outside=clip}", "leave them out by {outside=drop}")
-                    + "."
+                    f"duration {first['duration']:g} s. "
+                    + mend("cut them by {outside=clip}", "leave them out by {outside=drop}")
                 )
             drop = outside == "drop" and what != "have no duration"
             notes.append(Note("warning", f"{which.sum()} events {what}: {'dropped' if drop else done}."))
@@ -73,6 +72,12 @@ def fit_events(
             Note("warning", f"{overlapping} seizures begin before the one before them ends; kept as they are.")
         )
     return make_events(*(fitted[name].tolist() for name in fitted.columns)), tuple(notes)
+
+
+def mend(*ways: str) -> str:
+    """Return what to do about a file that is wrong: mend it, or one of the ways that the caller has."""
+    possible = messages.advice(*ways)
+    return f"Mend the file, or {possible}." if possible else "Mend the file."
 
 
 def _overlaps(events: pd.DataFrame) -> int:

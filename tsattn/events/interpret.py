@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from tsattn import messages
-from tsattn.events.fitting import Outside, fit_events
+from tsattn.events.fitting import Outside, fit_events, mend
 from tsattn.events.notes import Note
 from tsattn.events.table import ALL, COLUMNS, NOT_STATED, SEIZURE, is_seizure, make_events, no_events, own_channels
 from tsattn.events.vocabulary import ANNOTATION, BACKGROUND, Edge, clean, edge, event_type, join_names, let_through
@@ -266,22 +266,22 @@ def _same(first: Edge | None, second: Edge, seconds: float) -> bool:
 def _refuse_wrong(onset: float, length: float, mark: Edge | None, place: str, how: Understanding) -> None:
     """Raise ValueError if a seizure has no time or no end and the user did not say what to do then."""
     if how.outside == "raise":
-        cure = messages.advice("cut it by {outside=clip}", "leave it out by {outside=drop}")
+        drop = "leave it out by {outside=drop}"
         if not np.isfinite(onset):
-            cure = messages.advice("leave it out by {outside=drop}")
-            raise ValueError(f"{place} is a seizure without an onset, expected seconds. Mend the file, or {cure}.")
+            raise ValueError(f"{place} is a seizure without an onset, expected seconds. {mend(drop)}")
+        cure = mend("cut it by {outside=clip}", drop)
         if onset < 0:
-            raise ValueError(f"{place} is a seizure at {onset:g} s, before the recording's start. Mend it, or {cure}.")
+            raise ValueError(f"{place} is a seizure at {onset:g} s, before the recording's start. {cure}")
         if length < 0:
-            raise ValueError(f"{place} is a seizure with a negative duration ({length:g} s). Mend it, or {cure}.")
+            raise ValueError(f"{place} is a seizure with a negative duration ({length:g} s). {cure}")
     if how.unpaired == "raise":
-        cure = messages.advice("read it as a mark by {unpaired=mark}")
+        cure = mend("read it as a mark by {unpaired=mark}")
         if mark is not None:
             begins = mark.side == "begin"
             what = "begins a seizure that nothing ends" if begins else "ends a seizure that nothing begins"
-            raise ValueError(f"{place} {what}: mend it, or {cure}.")
+            raise ValueError(f"{place} {what}. {cure}")
         if np.isnan(length):
-            raise ValueError(f"{place} is a seizure without a duration, expected seconds: mend it, or {cure}.")
+            raise ValueError(f"{place} is a seizure without a duration, expected seconds. {cure}")
 
 
 def _together(rows: Iterable[tuple]) -> list[tuple]:

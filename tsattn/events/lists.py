@@ -7,6 +7,7 @@ TUH (`tuh.py`): `x.csv_bi`, or `x.csv`, beside `x.edf`.
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,9 @@ def beside(recording: Path) -> Path | None:
         own = recording.with_suffix(ending)
         if own.is_file() and (ending == ".csv_bi" or _is_tuh(own)):
             return own
-    for summary in sorted(recording.parent.glob("*-summary.txt")):
+    subject = recording.stem.partition("_")[0]  # chb17a_03.edf is in chb17-summary.txt; no folder is searched for it
+    for name in dict.fromkeys((subject, subject.rstrip("abcABC"), recording.absolute().parent.name)):
+        summary = recording.with_name(f"{name}-summary.txt")
         if summary.is_file() and recording.name.casefold() in read_summary(summary):
             return summary
     return None
@@ -46,6 +49,12 @@ def read_summary(path: Path) -> dict[str, Rows]:
     Raises:
         ValueError: If a seizure has a begin and no end, or their number is not the one that the summary states.
     """
+    state = path.stat()
+    return _read_summary(path, (state.st_mtime_ns, state.st_size))
+
+
+@lru_cache(maxsize=64)  # a folder has one for all of its files
+def _read_summary(path: Path, _: tuple[int, int]) -> dict[str, Rows]:
     found: dict[str, list[tuple[float, float, int]]] = {}
     promised: dict[str, int] = {}
     name, begin = "", None
