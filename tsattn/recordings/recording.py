@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 from jaxtyping import Float, Num
 
+from tsattn.events.notes import Note as Note
 from tsattn.events.table import no_events
 
 CHANNEL_COLUMNS = ("name", "type", "sfreq", "status", "reason", "x", "y", "z", "unit")
@@ -38,14 +39,6 @@ class Source(Protocol):
             Microvolts (for channels of voltage), float32 or float64; NaN where nothing was recorded.
         """
         ...
-
-
-@dataclass(frozen=True)
-class Note:
-    """What a reader or a check has to say of a recording; never holds a name, a date or a free text of the file."""
-
-    level: Literal["info", "warning"]
-    text: str
 
 
 def make_channels(

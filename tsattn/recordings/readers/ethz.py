@@ -176,7 +176,7 @@ def _long(folder: Path, reading: Reading) -> Recording:
         text = f"{len(gaps)} gaps of {lost / 3600:.3g} h in all, where hour files are missing or short: read as NaN."
         notes.append(Note("warning", text))
     onset, offset = (matlab.load(info, name) for name in ("seizure_begin", "seizure_end"))
-    events, found = seizure_table(onset, offset, end / sfreq, sfreq, who, reading.bad_events)
+    events, found = seizure_table(onset, offset, end / sfreq, sfreq, who, reading.outside)
     inside = sum(any(a <= onset < b for a, b in gaps) for onset in events["onset"].tolist())
     if inside:
         notes.append(Note("warning", f"{inside} seizures begin in a gap: nothing of them was read there."))

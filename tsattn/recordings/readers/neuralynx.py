@@ -16,10 +16,10 @@ import numpy as np
 from jaxtyping import Float
 
 from tsattn import messages
+from tsattn.events.clock import LONGEST_GAP, Clock, follow
 from tsattn.recordings.privacy import label, pseudonym
 from tsattn.recordings.readers import Reading, recording_id
 from tsattn.recordings.readers.channel_names import settle_types, unique
-from tsattn.recordings.readers.clock import LONGEST_GAP, Clock, follow
 from tsattn.recordings.readers.stretches import common_gaps
 from tsattn.recordings.recording import Note, Recording, make_channels
 from tsattn.recordings.units import factor

@@ -213,5 +213,6 @@ def channels_from_json(columns: dict[str, list[Any]]) -> pd.DataFrame:
 
 def events_from_json(columns: dict[str, list[Any]]) -> pd.DataFrame:
     """Return a table of events from `table_to_json`."""
-    onset, duration, event_type, confidence, channels = (columns[name] for name in COLUMNS)
-    return make_events(onset, duration, event_type, np.array(confidence, float), channels)
+    onset, duration, event_type, confidence, channels = (columns[name] for name in COLUMNS[:-1])
+    text = columns.get("text", [""] * len(onset))  # stores up to 0.1 have none
+    return make_events(onset, duration, event_type, np.array(confidence, float), channels, text)
