@@ -25,6 +25,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from tsattn.events.table import COLUMNS, make_events
+from tsattn.extras import need
 from tsattn.recordings.privacy import label
 from tsattn.recordings.recording import CHANNEL_COLUMNS, Note, Recording
 from tsattn.recordings.store.quantise import BLOCK
@@ -154,10 +155,7 @@ def open_group(path: Path, mode: Literal["r", "r+"] = "r") -> Any:
         FileNotFoundError: If nothing is there.
         ValueError: If it is something else.
     """
-    try:
-        import zarr
-    except ImportError as error:
-        raise ImportError("A store needs zarr: pip install 'tsattn[neuro]'.") from error
+    zarr = need("zarr", "A store")
     if not path.exists():
         raise FileNotFoundError(f"There is no store at {label(path)}.")
     try:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
+from tsattn.extras import need
 from tsattn.recordings.privacy import label
 from tsattn.recordings.store.quantise import BLOCK, MISSING
 
@@ -55,7 +56,7 @@ class Shard:
             os.close(self.file)
 
     def _index(self, chunks: int) -> list[int]:
-        import google_crc32c
+        google_crc32c = need("google_crc32c", "A store")
 
         size, length = os.fstat(self.file).st_size, 16 * chunks + 4
         if size < length:
