@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tsattn"
 FLOORS = {
     "contracts": 1,
+    "documents": 0,
     "extras": 0,
     "files": 0,
     "messages": 0,
