@@ -11,6 +11,7 @@ from typing import Any
 
 LARGEST = 64 * 2**20  # bytes of a document; the longest header of a safetensors file is 100 MB, a sidecar a few kB
 DEEPEST = 64  # lists and tables inside each other; ours have at most 8
+LARGEST_NUMBER = 1e300  # beyond, arithmetic ends in infinity
 MOST = 5_000_000  # values, after YAML's references to others are followed
 
 
@@ -94,3 +95,79 @@ def _check(found: Any, deepest: int) -> None:
             if count > MOST:
                 raise ValueError(f"it stands for more than {MOST} values.")
         here, level = below, level + 1
+
+
+def check(value: Any, wanted: Any, who: str, where: str = "") -> None:
+    """Compare plain data with what it has to be.
+
+    Args:
+        value: As JSON holds it.
+        wanted: `str`, `bool`, `int`, `float` (any finite number), `dict` or `list` (whatever is in it), None; a set of
+            values; a tuple of alternatives; `[kind]` for a list of such; `{"name": kind}` for a table with these names
+            (`"name?"` may be absent, others may be there); `{str: kind}` for a table with any names.
+        who: Whose data it is, for the message.
+        where: Place of `value` in it.
+
+    Raises:
+        ValueError: Names `who`, the place, what was found, and what was expected.
+    """
+    if isinstance(wanted, tuple):
+        for one in wanted:
+            if _is(value, one):
+                check(value, one, who, where)
+                return
+    elif _is(value, wanted):
+        if isinstance(wanted, list):
+            for number, item in enumerate(value):
+                check(item, wanted[0], who, f"{where}[{number}]")
+        elif isinstance(wanted, dict) and str in wanted:
+            for name, item in value.items():
+                check(item, wanted[str], who, f"{where}.{name}" if where else name)
+        elif isinstance(wanted, dict):
+            for key, kind in wanted.items():
+                name = key.removesuffix("?")
+                place = f"{where}.{name}" if where else name
+                if name in value:
+                    check(value[name], kind, who, place)
+                elif not key.endswith("?"):
+                    raise ValueError(f"{who} is damaged: it has no {place}, expected {_told(kind)}.")
+        return
+    raise ValueError(f"{who} is damaged: {where or 'its content'} is {shortened(value)}, expected {_told(wanted)}.")
+
+
+def _is(value: Any, wanted: Any) -> bool:
+    """Return whether the outermost kind is right."""
+    if wanted is None:
+        return value is None
+    if isinstance(wanted, set):
+        return isinstance(value, str | int) and not isinstance(value, bool) and value in wanted
+    if isinstance(wanted, list) or wanted is list:
+        return isinstance(value, list)
+    if isinstance(wanted, dict) or wanted is dict:
+        return isinstance(value, dict)
+    if wanted is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST_NUMBER
+    if wanted is int:
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+    return isinstance(value, wanted)
+
+
+def _told(wanted: Any) -> str:
+    if isinstance(wanted, tuple):
+        return " or ".join(_told(one) for one in wanted)
+    if isinstance(wanted, set):
+        return "one of " + ", ".join(repr(value) for value in sorted(wanted, key=str))
+    if isinstance(wanted, list):
+        return f"a list, each item {_told(wanted[0])}"
+    if isinstance(wanted, dict):
+        return "a table"
+    words = {str: "a text", bool: "true or false", int: "a whole number", float: "a finite number", None: "null"}
+    return words.get(wanted, "a list" if wanted is list else "a table")
+
+
+def shortened(value: Any, most: int = 60) -> str:
+    """Return a value for a message, cut off if it is long."""
+    if isinstance(value, dict | list):
+        return f"a {'table' if isinstance(value, dict) else 'list'} of {len(value)}"
+    told = repr(value[: most + 1] if isinstance(value, str) else value)
+    return told if len(told) <= most else f"{told[:most]}..."
