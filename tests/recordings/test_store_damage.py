@@ -16,7 +16,7 @@ from tsattn import documents
 from tsattn.cli import main
 from tsattn.events.table import make_events
 from tsattn.recordings.preparation.prepare import prepare
-from tsattn.recordings.recording import from_array
+from tsattn.recordings.recording import Recording, from_array
 from tsattn.recordings.store import _say_without, open_store
 
 pytest.importorskip("zarr")
@@ -44,6 +44,14 @@ def read_all(path: Path) -> np.ndarray:
     return recording.read(0, recording.n_samples)
 
 
+def is_refused(recording: Recording, row: int) -> bool:
+    try:
+        recording.read(0, recording.n_samples, [row])
+    except ValueError as error:
+        return "is damaged" in str(error)
+    return False
+
+
 # Samples ---------------------------------------------------------------------------------------------------------
 
 
@@ -64,15 +72,10 @@ def test_every_damaged_byte_of_a_shard_is_an_error_for_every_way_of_reading(dtyp
             # A recording made anew has another stamp; the same one would be read from the open file.
             facts = tmp_path / "s.zarr/rec/zarr.json"
             facts.write_text(re.sub(r'"stamp": "[^"]*"', f'"stamp": "{random.integers(1 << 60)}"', facts.read_text()))
-            with pytest.raises(
-                ValueError,
-                match=r"\.zarr is damaged: c\.\S+ of rec has other|\.zarr is damaged: c\.\S+ of rec is missing or cut off",
-            ):
+            with pytest.raises(ValueError, match=r"\.zarr is damaged: c\.\S+ of rec (has other|is missing or cut off)"):
                 read_all(tmp_path / "s.zarr")
             recording = open_store(tmp_path / "s.zarr")["rec"]
-            with pytest.raises(ValueError, match="is damaged"):
-                for row in range(CHANNELS):
-                    recording.read(0, recording.n_samples, [row])
+            assert any(is_refused(recording, row) for row in range(CHANNELS))
         file.write_bytes(good)
 
 
@@ -131,10 +134,12 @@ def test_no_single_change_of_an_attribute_ends_in_anything_but_a_sentence(file: 
                 recording = open_store(store)["rec"]
                 recording.read(0, 100)
                 str(recording.about), len(recording.events), recording.names
-            except (ValueError, KeyError) as error:
+            except ValueError as error:
                 refused += 1
-                assert isinstance(error, ValueError) or file == "zarr.json", (at, value, error)
-                assert "\n" not in str(error), (at, value)
+                if "\n" in str(error):
+                    pytest.fail(f"{at} {value}: {error}")
+            except KeyError:  # the store has no recording any more
+                refused += file == "zarr.json"
     assert tried > 300
     assert refused > tried / 3
 
@@ -167,7 +172,7 @@ def test_an_id_that_leaves_the_store_is_refused(store: Path):
     good = json.loads((store / "zarr.json").read_text())
     good["attributes"]["expected"] = ["../../elsewhere"]
     (store / "zarr.json").write_text(json.dumps(good))
-    with pytest.raises(ValueError, match="expected holds '../../elsewhere', which is no recording's id"):
+    with pytest.raises(ValueError, match=r"expected holds '\.\./\.\./elsewhere', which is no recording's id"):
         open_store(store)
 
 
