@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from tsattn.recordings.guard import guarded
 from tsattn.recordings.privacy import is_bids_name, known_suffix, label, pseudonym
 from tsattn.recordings.recording import Note, Recording
 
@@ -95,7 +96,8 @@ def find_recordings(path: str | Path, reading: Reading) -> tuple[list[Recording]
     refuse_absent(path)
     read = _reader_for(path)
     if read is not None:
-        found = read(path, reading)
+        with guarded(label(path), [path]):
+            found = read(path, reading)
         return found if isinstance(found, tuple) else (found, [])
     if path.is_file():
         raise ValueError(_unknown(path))
@@ -136,7 +138,9 @@ def recording_id(path: Path) -> str:
 def _reader_for(path: Path) -> Any:
     for name in READERS:
         reader = importlib.import_module(f"tsattn.recordings.readers.{name}")
-        if reader.recognises(path):
+        with guarded(label(path), [path]):
+            recognised = reader.recognises(path)
+        if recognised:
             return reader.read
     return None
 
