@@ -17,6 +17,7 @@ FLOORS = {
     "files": 0,
     "messages": 0,
     "metrics": 2,
+    "workers": 0,
     "quantiles": 1,
     "events": 1,
     "ops": 1,
