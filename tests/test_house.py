@@ -216,3 +216,20 @@ def test_the_tested_versions_satisfy_the_declared_ranges():
     for text in project["dependencies"]:
         requirement = Requirement(text)
         assert requirement.specifier.contains(pins[requirement.name.lower()]), text
+
+
+def test_the_oldest_versions_are_the_lower_bounds():
+    """A bound that no list installs is a bound that nobody tests."""
+    from packaging.requirements import Requirement
+
+    lines = (ROOT / "constraints-oldest.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if line and line[0] != "#")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    for text in [*project["dependencies"], *(text for name in ("neuro", "mef", "nwb") for text in extras[name])]:
+        requirement = Requirement(text)
+        (bound,) = (one.version for one in requirement.specifier if one.operator == ">=")
+        oldest = pins[canonical(requirement.name)]
+        if requirement.name not in ("torch", "triton"):  # see the file
+            assert f"{oldest}.".startswith(f"{bound}.") or f"{oldest}.0" == bound, (text, oldest)
+        assert requirement.specifier.contains(oldest), text

@@ -4,7 +4,10 @@ A sidecar, a configuration or an index of weights is small. What is larger than 
 that Python's recursion ends, is damaged or was made to do harm; it is refused before anything is built from it.
 """
 
+import dataclasses
 import json
+import types
+import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -97,14 +100,22 @@ def _check(found: Any, deepest: int) -> None:
         here, level = below, level + 1
 
 
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """Kinds of the items of a list that has so many."""
+
+    kinds: tuple[Any, ...]
+
+
 def check(value: Any, wanted: Any, who: str, where: str = "") -> None:
     """Compare plain data with what it has to be.
 
     Args:
         value: As JSON holds it.
         wanted: `str`, `bool`, `int`, `float` (any finite number), `dict` or `list` (whatever is in it), None; a set of
-            values; a tuple of alternatives; `[kind]` for a list of such; `{"name": kind}` for a table with these names
-            (`"name?"` may be absent, others may be there); `{str: kind}` for a table with any names.
+            values; a tuple of alternatives; `[kind]` for a list of such, `Row` for one of a fixed length;
+            `{"name": kind}` for a table with these names (`"name?"` may be absent, others may be there); `{str: kind}`
+            for a table with any names.
         who: Whose data it is, for the message.
         where: Place of `value` in it.
 
@@ -117,7 +128,10 @@ def check(value: Any, wanted: Any, who: str, where: str = "") -> None:
                 check(value, one, who, where)
                 return
     elif _is(value, wanted):
-        if isinstance(wanted, list):
+        if isinstance(wanted, Row):
+            for number, (item, kind) in enumerate(zip(value, wanted.kinds, strict=True)):
+                check(item, kind, who, f"{where}[{number}]")
+        elif isinstance(wanted, list):
             for number, item in enumerate(value):
                 check(item, wanted[0], who, f"{where}[{number}]")
         elif isinstance(wanted, dict) and str in wanted:
@@ -141,6 +155,8 @@ def _is(value: Any, wanted: Any) -> bool:
         return value is None
     if isinstance(wanted, set):
         return isinstance(value, str | int) and not isinstance(value, bool) and value in wanted
+    if isinstance(wanted, Row):
+        return isinstance(value, list) and len(value) == len(wanted.kinds)
     if isinstance(wanted, list) or wanted is list:
         return isinstance(value, list)
     if isinstance(wanted, dict) or wanted is dict:
@@ -157,6 +173,8 @@ def _told(wanted: Any) -> str:
         return " or ".join(_told(one) for one in wanted)
     if isinstance(wanted, set):
         return "one of " + ", ".join(repr(value) for value in sorted(wanted, key=str))
+    if isinstance(wanted, Row):
+        return f"a list of {len(wanted.kinds)}: {', '.join(map(_told, wanted.kinds))}"
     if isinstance(wanted, list):
         return f"a list, each item {_told(wanted[0])}"
     if isinstance(wanted, dict):
@@ -171,3 +189,68 @@ def shortened(value: Any, most: int = 60) -> str:
         return f"a {'table' if isinstance(value, dict) else 'list'} of {len(value)}"
     told = repr(value[: most + 1] if isinstance(value, str) else value)
     return told if len(told) <= most else f"{told[:most]}..."
+
+
+def arguments_of(cls: Any, plain: Any, who: str, *, known_only: bool = False) -> dict[str, Any]:
+    """Return the arguments of a dataclass that plain data hold, with their types checked; lists become tuples.
+
+    Args:
+        cls: The dataclass. Its type hints say what each field may be.
+        plain: What `asdict` gave, perhaps through JSON.
+        who: Whose data it is, for the message.
+        known_only: Leave out fields that the class does not have, instead of an error.
+
+    Raises:
+        ValueError: Names `who`, the field, what was found, and what was expected.
+    """
+    plain = _listed(plain)
+    wanted, hints = _schema(cls), typing.get_type_hints(cls)
+    check(plain, wanted, who)
+    unknown = [name for name in plain if name not in hints]
+    if unknown and not known_only:
+        raise ValueError(f"{who} has {shortened(unknown[0])}, which this tsattn does not know: install a newer one.")
+    return {name: _made(value, hints[name]) for name, value in plain.items() if name in hints}
+
+
+def _schema(cls: Any) -> dict[str, Any]:
+    hints, schema = typing.get_type_hints(cls), {}
+    for field in dataclasses.fields(cls):
+        needed = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        schema[field.name if needed else f"{field.name}?"] = _wanted(hints[field.name])
+    return schema
+
+
+def _wanted(hint: Any) -> Any:
+    """Return what `check` wants for a type hint."""
+    origin, inside = typing.get_origin(hint), typing.get_args(hint)
+    if hint is type(None):
+        return None
+    if origin in (typing.Union, types.UnionType):
+        return tuple(_wanted(one) for one in inside)
+    if origin is typing.Literal:
+        return set(inside)
+    if origin in (tuple, list):
+        kinds = tuple(_wanted(one) for one in inside if one is not ...)
+        return [kinds[0]] if origin is list or ... in inside else Row(kinds)
+    if origin is dict or hint is dict:
+        return dict
+    return _schema(hint) if dataclasses.is_dataclass(hint) else hint
+
+
+def _listed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _listed(item) for name, item in value.items()}
+    return [_listed(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _made(value: Any, hint: Any) -> Any:
+    """Return plain data as a type hint wants them: tuples for lists, floats for whole numbers."""
+    origin, inside = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return next((_made(value, one) for one in inside if _is(value, _wanted(one))), value)
+    if hint is float:
+        return float(value)
+    if origin is tuple and isinstance(value, list):
+        kinds = inside[:1] * len(value) if ... in inside else inside
+        return tuple(_made(item, kind) for item, kind in zip(value, kinds, strict=True))
+    return value

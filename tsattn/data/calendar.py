@@ -122,6 +122,9 @@ def same_step(one: str, other: str) -> bool:
     return one == other or bool(one and other and _offset(one) == _offset(other))
 
 
+MONTHS = "JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC".split()
+
+
 def is_fixed(offset: pd.offsets.BaseOffset) -> bool:
     """Return whether a step is always as long. A day is not: with a zone, it has 23 to 25 hours.
 
@@ -134,6 +137,16 @@ def is_fixed(offset: pd.offsets.BaseOffset) -> bool:
 def as_calendar(offset: pd.offsets.BaseOffset) -> pd.offsets.BaseOffset:
     """Return the same step as one that may be added to times with a zone: days are days of the calendar."""
     return pd.DateOffset(days=offset.n) if isinstance(offset, pd.offsets.Day) else offset
+
+
+def plain_quarter(name: str) -> str:
+    """Return one name for the same quarters: "QS-OCT", "QS-JAN" and "QS-APR" begin on the same days."""
+    kind, dash, month = name.partition("-")
+    if not dash or not kind.lstrip("0123456789").startswith(("Q", "BQ")) or month not in MONTHS:
+        return name
+    place = MONTHS.index(month)
+    first = place % 3 if "S" in kind else place % 3 + 9
+    return name if kind[:1].isdigit() else f"{kind}-{MONTHS[first]}"
 
 
 def _offset(frequency: str) -> pd.offsets.BaseOffset:

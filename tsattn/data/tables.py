@@ -19,6 +19,7 @@ import xarray as xr
 from jaxtyping import Float
 
 from tsattn.contracts import Fill
+from tsattn.data.calendar import plain_quarter
 
 log = logging.getLogger(__name__)
 
@@ -587,7 +588,7 @@ def calendar_alias(times: pd.DatetimeIndex) -> str:
     with warnings.catch_warnings():  # pandas 3.1 announces another return type; both are accepted here
         warnings.simplefilter("ignore")
         named = pd.infer_freq(times)
-    return "" if named is None else pd.tseries.frequencies.to_offset(named).freqstr
+    return "" if named is None else plain_quarter(pd.tseries.frequencies.to_offset(named).freqstr)
 
 
 def plain(value: Any) -> str:
