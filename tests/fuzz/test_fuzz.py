@@ -13,7 +13,7 @@ EXTRAS = {"swec": "hdf5plugin", "mef": "mef_tools", "nwb": "pynwb", "zarr": "zar
 @pytest.mark.parametrize("name", sorted(FORMATS))
 def test_damaged_files_end_in_an_answer_or_in_a_sentence(name: str):
     pytest.importorskip(EXTRAS.get(name, "numpy"))
-    assert fuzz(name, count=6, seed=5) == []
+    assert fuzz(name, count=4, seed=5) == []
 
 
 def test_a_mutation_is_made_again_by_its_seed_and_changes_something():
@@ -26,7 +26,6 @@ def test_a_mutation_is_made_again_by_its_seed_and_changes_something():
 def test_what_is_wrong_is_found(monkeypatch: pytest.MonkeyPatch):
     """The harness itself: an exception that is not ours, memory, time and the end of the process are all seen."""
     import os
-    import time
     from dataclasses import replace
 
     def bad(path) -> None:
@@ -39,7 +38,7 @@ def test_what_is_wrong_is_found(monkeypatch: pytest.MonkeyPatch):
             os._exit(3)
         if kind == b"h":
             while True:
-                time.sleep(0.1)
+                pass
 
     def make(folder):
         (folder / "a").write_bytes(b"good")

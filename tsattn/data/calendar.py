@@ -5,7 +5,7 @@ Informer, Autoformer and TSLib); pinned by recorded values.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -48,7 +48,7 @@ def feature_names(frequency: str, marks: Marks = "true") -> tuple[str, ...]:
         raise ValueError(f'marks is "{marks}", expected "benchmark", "true" or "none".')
     if marks == "none" or not frequency:
         return ()
-    offset = _offset(frequency)
+    offset: Any = _offset(frequency)
     if marks == "benchmark":
         return _HOURLY
     if is_fixed(offset):
