@@ -4,8 +4,8 @@
 
 Each file is damaged by a seeded mutation (bits, runs of bytes, numbers in texts, cuts, insertions), then opened as a
 user would open it. What may come out: a result, or ValueError, OSError or ImportError with one sentence. What may not:
-any other exception, more than 10 seconds of work, more than 2 GB of memory on top, the end of the process. The number of a
-mutation and the seed make it again: `--format edf --only 17`.
+any other exception, more than 10 seconds of work, more than 2 GB of memory on top, the end of the process. The number
+of a mutation and the seed make it again: `--format edf --only 17`.
 """
 
 import argparse
