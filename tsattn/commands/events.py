@@ -1,6 +1,5 @@
 """Commands on events: score, export."""
 
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -337,11 +336,13 @@ def _duration(stated: dict[str, float | None], given: float | None, name: str) -
 
 def _stated_beside(path: Path) -> float | None:
     """The duration in the BIDS sidecar of the recording beside an events file, if there is one."""
+    from tsattn import documents
+
     for kind in ("ieeg", "eeg"):
         sidecar = path.with_name(ENDING.sub("", path.name) + f"_{kind}.json")
         if path.name.lower().endswith("_events.tsv") and sidecar.is_file():
             try:
-                value: Any = json.loads(sidecar.read_text(encoding="utf-8-sig")).get("RecordingDuration")
+                value: Any = documents.read_json(sidecar, sidecar.name).get("RecordingDuration")
             except (ValueError, AttributeError):
                 raise ValueError(f"{_recording(path)}: the sidecar _{kind}.json is no JSON object.") from None
             if isinstance(value, int | float) and value > 0:

@@ -21,7 +21,7 @@ from torch import Tensor
 from tsattn.contracts import Covariate, Fill, ForecastNetwork, TableSpec
 from tsattn.data import clock as clocks
 from tsattn.data import keys, repeated, tables
-from tsattn.data.calendar import calendar_features, same_step
+from tsattn.data.calendar import as_calendar, calendar_features, is_fixed, same_step
 from tsattn.data.clock import Clock
 from tsattn.data.numbers import hint
 from tsattn.data.windows import Windows
@@ -191,7 +191,7 @@ def _same_clock(ticks: np.ndarray, like: pd.DatetimeIndex) -> pd.DatetimeIndex:
 def fixed_step(frequency: str) -> int | None:
     """Return the nanoseconds of a step that is always as long; None of months, business days and days of a zone."""
     offset = pd.tseries.frequencies.to_offset(frequency)
-    return int(pd.Timedelta(offset).value) if isinstance(offset, pd.offsets.Tick) else None
+    return int(pd.Timedelta(offset).value) if is_fixed(offset) else None
 
 
 def read_panel(
@@ -697,7 +697,7 @@ def _first_off(times: pd.DatetimeIndex, within: np.ndarray, named: str) -> int |
     distinct = before.unique()  # few: items share their times
     follows = np.array([offset.is_on_offset(time) for time in distinct])
     place = distinct.get_indexer(before)
-    off = within & ~(follows[place] & np.asarray((distinct + offset)[place] == times[1:]))
+    off = within & ~(follows[place] & np.asarray((distinct + as_calendar(offset))[place] == times[1:]))
     return int(off.argmax()) if off.any() else None
 
 

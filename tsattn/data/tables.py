@@ -19,6 +19,7 @@ from tsattn import typed
 from tsattn.contracts import Fill
 from tsattn.data import clock as clocks
 from tsattn.data import keys, numbers, repeated
+from tsattn.data.calendar import plain_quarter
 from tsattn.data.clock import Clock as FoundClock
 from tsattn.data.numbers import to_numbers
 from tsattn.data.table_files import read_frame
@@ -526,4 +527,4 @@ def calendar_alias(times: pd.DatetimeIndex) -> str:
     with warnings.catch_warnings():  # pandas 3.1 announces another return type; both are accepted here
         warnings.simplefilter("ignore")
         named = pd.infer_freq(times)
-    return "" if named is None else pd.tseries.frequencies.to_offset(named).freqstr
+    return "" if named is None else plain_quarter(pd.tseries.frequencies.to_offset(named).freqstr)

@@ -17,6 +17,7 @@ from jaxtyping import Float, Num
 
 from tsattn.events.notes import Note as Note
 from tsattn.events.table import no_events
+from tsattn.recordings.guard import guarded
 
 CHANNEL_COLUMNS = ("name", "type", "sfreq", "status", "reason", "x", "y", "z", "unit")
 CLOCK_ROUNDING = 1e-3  # s
@@ -185,7 +186,8 @@ class Recording:
         samples = round(self.duration * rates[0]) if len(rates) else 0
         if not 0 <= start <= stop <= samples:
             raise ValueError(f"{self.id}: samples [{start}, {stop}) of {samples} were asked for.")
-        values = self.source.read([self.rows[i] for i in chosen], start, stop)
+        with guarded(self.id, self.files):
+            values = self.source.read([self.rows[i] for i in chosen], start, stop)
         if values.shape != (len(chosen), stop - start):
             raise ValueError(
                 f"{self.id}: samples [{start}, {stop}) of {len(chosen)} channels were asked for, {values.shape[1]} of "

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tsattn.events.interpret import Outside, Understanding, Unpaired, listed
+from tsattn.recordings.guard import guarded
 from tsattn.recordings.privacy import is_bids_name, known_suffix, label, pseudonym
 from tsattn.recordings.recording import Note, Recording
 
@@ -109,7 +110,8 @@ def find_recordings(path: str | Path, reading: Reading) -> tuple[list[Recording]
     refuse_absent(path)
     read = _reader_for(path)
     if read is not None:
-        found = read(path, reading)
+        with guarded(label(path), [path]):
+            found = read(path, reading)
         return found if isinstance(found, tuple) else (found, [])
     if path.is_file():
         raise ValueError(_unknown(path))
@@ -150,7 +152,9 @@ def recording_id(path: Path) -> str:
 def _reader_for(path: Path) -> Any:
     for name in READERS:
         reader = importlib.import_module(f"tsattn.recordings.readers.{name}")
-        if reader.recognises(path):
+        with guarded(label(path), [path]):
+            recognised = reader.recognises(path)
+        if recognised:
             return reader.read
     return None
 

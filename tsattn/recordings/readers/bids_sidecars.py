@@ -4,7 +4,6 @@ Rules: BIDS 1.10, "The inheritance principle", "Intracranial EEG", "Task events"
 confidence, channels). Real ones have a byte-order mark, CRLF, rows of n/a, and positions in mm under m (ds004100).
 """
 
-import json
 import re
 from collections.abc import Sequence
 from functools import partial
@@ -15,6 +14,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from tsattn import documents
 from tsattn.events.tabular import read_cells, table_rows
 from tsattn.recordings.privacy import label
 from tsattn.recordings.readers import Reading
@@ -67,8 +67,8 @@ def read_json(paths: Sequence[Path]) -> dict[str, Any]:
     said: dict[str, Any] = {}
     for path in paths:
         try:
-            said |= json.loads(path.read_bytes().decode("utf-8-sig"))
-        except (ValueError, TypeError):
+            said |= documents.read_json(path, label(path))
+        except TypeError:
             raise ValueError(f"{label(path)} is no JSON object.") from None
     return said
 
