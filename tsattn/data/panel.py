@@ -276,7 +276,8 @@ def is_category(column: pd.Series) -> bool:
         return False
     if column.dtype != object:
         return True
-    return not all(isinstance(value, (numbers.Number, np.bool_, Decimal)) for value in column.dropna())
+    there = column.dropna()
+    return not len(there) or not all(isinstance(value, (numbers.Number, np.bool_, Decimal)) for value in there)
 
 
 def fit_covariate(
@@ -352,21 +353,12 @@ def known_rows(
         if covariate.categories is None:
             parts.append(((values - covariate.mean) / covariate.scale)[None].astype(np.float32))
             continue
-        code = pd.Index(covariate.categories, dtype=object).get_indexer(pd.Index(values, dtype=object))
-        missing = pd.isna(values)
-        unseen = (code < 0) & ~missing
-        if unseen.any():
-            row = int(unseen.argmax())
-            when = f" at {times[row]}" if isinstance(times, pd.DatetimeIndex) else ""
-            raise ValueError(
-                f"{what} has {values[row]!r} in {covariate.name!r}{when}, which training never saw, expected one of "
-                f"{tables.listed(covariate.categories)}; leave the cell empty if none of them fits."
-            )
+        code = check_categories(covariate, values, times, what)
         rows = (code == np.arange(covariate.rows)[:, None]).astype(np.float64)
         if covariate.has_level:
             mean, scale = np.array(covariate.statistics).T[..., None]
             gap = math.nan if covariate.role == "known" else 0.0
-            rows = np.where(missing, gap, (rows - mean) / scale)
+            rows = np.where(code < 0, gap, (rows - mean) / scale)
         parts.append(rows.astype(np.float32))
     if spec.marks:
         if not isinstance(times, pd.DatetimeIndex):
@@ -400,6 +392,27 @@ def check_known(known: Float[Tensor, "*batch known time"] | None, network: Forec
             f"{name!r} is missing somewhere, and {type(network).__name__} reads no gaps in static covariates: fill it, "
             "or take a network that does (itransformer, timexer)."
         )
+
+
+def check_categories(
+    covariate: Covariate, values: np.ndarray, times: pd.Index, what: str = "The table"
+) -> Int[np.ndarray, " time"]:
+    """Return the place of each row's category; -1 where it is missing.
+
+    Raises:
+        ValueError: If a category was not seen in training.
+    """
+    assert covariate.categories is not None
+    code = pd.Index(covariate.categories, dtype=object).get_indexer(pd.Index(values, dtype=object))
+    unseen = (code < 0) & ~pd.isna(values)
+    if unseen.any():
+        row = int(unseen.argmax())
+        when = f" at {times[row]}" if isinstance(times, pd.DatetimeIndex) else ""
+        raise ValueError(
+            f"{what} has {values[row]!r} in {covariate.name!r}{when}, which training never saw, expected one of "
+            f"{tables.listed(covariate.categories)}; leave the cell empty if none of them fits."
+        )
+    return code
 
 
 def hidden_rows(spec: TableSpec) -> slice:

@@ -15,6 +15,7 @@ from torch import Tensor
 from tsattn.contracts import Batch, ForecastNetwork, TableSpec
 from tsattn.data.panel import Panel
 from tsattn.forecasting import frames
+from tsattn.forecasting.predictor import check_answer
 from tsattn.forecasting.recipes import unwrapped
 from tsattn.quantiles import at_levels
 
@@ -174,6 +175,7 @@ def _mae(network: ForecastNetwork, batches: list[Batch], spec: TableSpec) -> Ten
     total, count = torch.zeros(spec.targets, dtype=torch.float64), torch.zeros(spec.targets, dtype=torch.float64)
     for batch in batches:
         forecast = network(batch.past, batch.known, batch.observed)[:, : spec.targets]
+        check_answer(forecast, spec, network, batch.past)
         if network.levels is not None:
             forecast = at_levels(forecast, network.levels, [0.5])[..., 0]
         there = ~batch.future.isnan()

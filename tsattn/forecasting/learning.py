@@ -258,6 +258,7 @@ class Training:
         counts = {"max_epochs": self.max_epochs, "batch_size": self.batch_size, "patience": self.patience}
         return {
             **settings.task,
+            **({"betas": _betas(settings.task["betas"])} if "betas" in settings.task else {}),
             **{name: value for name, value in task.items() if value is not None},
             **{name: getattr(settings, name) if value is None else value for name, value in counts.items()},
             "seed": self.seed,

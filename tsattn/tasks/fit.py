@@ -84,15 +84,19 @@ def fit(
     given = dict(trainer_kwargs or {})
     _refuse_unknown("A model's configuration", task, ForecastTask, ForecastTask.__name__)
     _refuse_unknown("trainer_kwargs", given, L.Trainer, "lightning.Trainer")
+    kind = next(network.parameters()).dtype
     made = ForecastTask(network, **task)
-    made.spec = spec
+    made.spec, made.rate_option = spec, "learning_rate"
     best = _BestEpoch(verbose)
     callbacks: list[Callback] = [best]
     if len(validation):
         # Not strict: of a training that ends within its first epoch (max_steps) there is no validation.
         callbacks.append(EarlyStopping("val_loss", patience=patience, check_finite=True, strict=False))
     own = given.pop("callbacks", None) or []
-    callbacks += own if isinstance(own, list) else [own]
+    own = own if isinstance(own, list) else [own]
+    if wrong := next((each for each in own if not isinstance(each, Callback)), None):
+        raise ValueError(f"trainer_kwargs has the callback {wrong!r}, expected lightning.pytorch.callbacks.Callback.")
+    callbacks += own
     interrupted = False
     with _silence(), _explained(given):
         trainer = L.Trainer(**{"max_epochs": max_epochs, **QUIET, "callbacks": callbacks, **given})
@@ -113,7 +117,7 @@ def fit(
         asked = ", ".join(f"{name}={value!r}" for name, value in given.items() if name != "callbacks")
         raise ValueError(f"Not one step was trained, because of trainer_kwargs ({asked}), expected at least one.")
     epochs = trainer.current_epoch
-    network.cpu()
+    network.cpu().to(kind)  # a precision such as "64-true" is the training's alone
     if best.weights is not None:
         network.load_state_dict(best.weights)
     elif len(validation) and not interrupted:
@@ -193,13 +197,14 @@ class _BestEpoch(Callback):
         self._fresh = False  # whether this epoch was validated
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self.validated = self._fresh = True
+        self._fresh = "val_loss" in trainer.callback_metrics  # not there if nothing is logged (barebones)
+        self.validated = self.validated or self._fresh
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         losses = {name: float(value) for name, value in trainer.callback_metrics.items()}
         assert isinstance(module, ForecastTask)
         losses["train_loss"] = module.train_loss  # Lightning has not logged it yet
-        fresh, self._fresh = self._fresh and "val_loss" in losses, False
+        fresh, self._fresh = self._fresh, False
         if fresh:
             self.last_loss = losses["val_loss"]
         else:
