@@ -337,8 +337,8 @@ class Covariate:
             return
         if len(self.shares) != len(self.categories or ()) or not all(0 <= share <= 1 for share in self.shares):
             raise ValueError(
-                f"{self.name!r} has the shares {list(self.shares)} of {len(self.categories or ())} categories, expected "
-                "a number from 0 to 1 of each."
+                f"{self.name!r} has the shares {list(self.shares)} of {len(self.categories or ())} categories, "
+                "expected a number from 0 to 1 of each."
             )
 
     @property

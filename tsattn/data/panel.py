@@ -298,7 +298,7 @@ def fit_covariate(
     if not is_text:
         mean, scale = statistics(name, values, mend)
         return Covariate(name, role, None, mean, scale)
-    there = values[np.not_equal(values, None)]
+    there = values[~pd.isna(values)]
     found, counts = np.unique(there.astype(str), return_counts=True)
     if not len(found):
         raise ValueError(f"Column {name!r} has no value in the training rows, expected some categories.")

@@ -222,13 +222,14 @@ class Forecaster(
             loss: Minimised, on standardised values: "mse", "mae" or "huber"; None: that of the model's shipped
                 configuration, "mse". Quantiles have a loss of their own.
             max_epochs: None: as in the shipped configuration.
-            learning_rate: Largest one; None: as there, times the square root of how much larger the batch is than there.
+            learning_rate: Largest one; None: as there, times the square root of how much larger the batch is.
             batch_size: Windows in a training batch; None: as there, but at least 32.
             patience: Epochs without a smaller validation loss after which training ends; None: as there.
             schedule: How the learning rate changes over the epochs: "cosine" (half a cosine down to 0 over
-                `max_epochs`), "constant", "type1" (halved every epoch from the third on), "type3" (times 0.9 every epoch
-                from the fifth on), "onecycle" (step by step), and the two of PatchTST's authors, "constant-patchtst"
-                and "type3-patchtst"; "paper": that of the shipped configuration, which is made for a benchmark.
+                `max_epochs`), "constant", "type1" (halved every epoch from the third on), "type3" (times 0.9 every
+                epoch from the fifth on), "onecycle" (step by step), and the two of PatchTST's authors,
+                "constant-patchtst" and "type3-patchtst"; "paper": that of the shipped configuration, which is made for
+                a benchmark.
             optimizer: "adam" or "adamw"; None: as in the shipped configuration, and so for the next two.
             weight_decay: Decoupled with "adamw".
             betas: Of Adam.

@@ -138,7 +138,9 @@ def _spread_out(ranks: Int[Tensor, "*shape"], block: int) -> Int[Tensor, "*shape
         sequence; here with a digital shift of each block.
     """
     bits = PATHS.bit_length() - 1
-    turned = sum(((ranks >> bit) & 1) << (bits - 1 - bit) for bit in range(bits))
+    turned = torch.zeros_like(ranks)
+    for bit in range(bits):
+        turned |= ((ranks >> bit) & 1) << (bits - 1 - bit)
     shift = int(torch.randint(PATHS, (), generator=torch.Generator().manual_seed(-1 - block)))
     return turned ^ shift
 

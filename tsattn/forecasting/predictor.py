@@ -402,7 +402,8 @@ class Predictor:
         Each block reads what was forecast before; of quantiles, each of many paths reads its own (see `paths`).
 
         Raises:
-            ValueError: If a forecast is not finite, or past covariates would be missing and the network cannot read that.
+            ValueError: If a forecast is not finite, or past covariates would be missing, which the network cannot
+                read.
         """
         network, spec = self.network, self.spec
         context, block = self.context, self.horizon
@@ -448,6 +449,7 @@ class Predictor:
 
         def ask(path: Tensor, number: int) -> Tensor:
             nonlocal past, observed
+            assert past is not None
             unknown = path.new_full((len(path), len(spec.variates) - spec.targets, block), torch.nan)
             past = torch.cat([past, torch.cat([path, unknown], 1)], -1)[..., -context:]
             if observed is not None:

@@ -120,12 +120,12 @@ def fit(
     network.cpu().to(kind)  # a precision such as "64-true" is the training's alone
     if best.weights is not None:
         network.load_state_dict(best.weights)
-    elif len(validation) and not interrupted:
-        if best.validated:
-            raise ValueError(
-                f"The validation loss is {best.last_loss} in every epoch, expected a finite number: lower "
-                "`learning_rate`, or look for very large values in the last rows."
-            )
+    if best.validated and best.loss == math.inf:
+        raise ValueError(
+            f"The validation loss is {best.last_loss}, expected a finite number: lower `learning_rate`, or look for "
+            "very large values in the last rows."
+        )
+    if len(validation) and not best.validated:
         log.warning(
             "No validation has run in %d steps (%d epochs), so the last weights are kept, not the best ones.",
             trainer.global_step, epochs,
@@ -173,7 +173,7 @@ def _plain(value: Any) -> Any:
 
 def _refuse_unknown(where: str, given: dict[str, Any], kind: type, name: str) -> None:
     """Raise ValueError if an argument is none of a class."""
-    known = [argument for argument in inspect.signature(kind.__init__).parameters if argument not in ("self", "network")]
+    known = [argument for argument in inspect.signature(kind).parameters if argument not in ("self", "network")]
     for argument in given:
         if argument not in known:
             near = difflib.get_close_matches(argument, known, n=1)
