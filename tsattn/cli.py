@@ -67,9 +67,6 @@ def main(args: list[str] | None = None) -> None:
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise ValueError(f"There is no command {command!r}.{hint} The commands are {', '.join(COMMANDS)}.")
         run(command, rest)
-    except KeyboardInterrupt as problem:
-        print(f"tsattn {command}: interrupted{f'; {problem}' if str(problem) else ''}", file=sys.stderr)
-        sys.exit(130)
     except BrokenPipeError:  # `tsattn ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -417,11 +417,9 @@ class TableData(lightning.LightningDataModule):
 
     @property
     def features(self) -> Literal["M", "MS", "S"]:
-        """The papers' word: "M" (all columns are targets), "MS" (some are only read), "S" (there is only one)."""
-        spec = self.spec
-        if spec.targets < len(spec.variates):
-            return "MS"
-        return "S" if spec.targets == 1 else "M"
+        """The papers' word; see `TableSpec.network_arguments`."""
+        features: Literal["M", "MS", "S"] = self.spec.network_arguments["features"]
+        return features
 
     # Windows -----------------------------------------------------------------------------------------------------
 

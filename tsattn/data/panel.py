@@ -7,8 +7,11 @@ repaired in silence: what is broken is an error that names item, time and the ar
 
 import itertools
 import logging
+import math
+import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -298,8 +301,16 @@ def read_panel(
 
 
 def is_category(column: pd.Series) -> bool:
-    """Return whether a column of covariates holds categories: text, truth values, or pandas' own type."""
-    return not pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_bool_dtype(column.dtype)
+    """Return whether a column of covariates holds categories: text, or pandas' own type.
+
+    Truth values are the numbers 0 and 1, and so are objects that are numbers (Decimal) or truth values with gaps.
+    """
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return False
+    if column.dtype != object:
+        return True
+    there = column.dropna()
+    return not len(there) or not all(isinstance(value, (numbers.Number, np.bool_, Decimal)) for value in there)
 
 
 def fit_covariate(
@@ -320,15 +331,16 @@ def fit_covariate(
     if not is_text:
         mean, scale = statistics(name, values, mend)
         return Covariate(name, role, None, mean, scale)
-    found = sorted({value for value in values if value is not None})
-    if not found:
+    there = values[~pd.isna(values)]
+    found, counts = np.unique(there.astype(str), return_counts=True)
+    if not len(found):
         raise ValueError(f"Column {name!r} has no value in the training rows, expected some categories.")
     if len(found) > MOST_CATEGORIES:
         raise ValueError(
             f"Column {name!r} has {len(found)} categories, expected at most {MOST_CATEGORIES}: group the rare ones, or "
             "encode it as numbers."
         )
-    return Covariate(name, role, tuple(found))
+    return Covariate(name, role, tuple(map(str, found)), shares=tuple(map(float, counts / len(there))))
 
 
 def statistics(
@@ -361,9 +373,9 @@ def known_rows(
 ) -> Float[Tensor, "known time"] | None:
     """Return the rows of `Batch.known` for some rows of a table, in the order of `TableSpec.known_rows`.
 
-    Numbers are standardised, NaN where missing. The row of a category is 1 where the column has it, else 0; all are 0
-    where the column is missing, and ahead of a column that ends with the context, which whoever cuts the windows sees
-    to.
+    Numbers are standardised, NaN where missing. The row of a category is what a column of numbers would be that is 1
+    where the column has it, else 0; rows that have no level are 0 and 1, and 0 where the column is missing. Ahead of a
+    column that ends with the context all are 0, which whoever cuts the windows sees to.
 
     Raises:
         ValueError: If a category was not seen in training, or marks are read and there are no times.
@@ -374,17 +386,13 @@ def known_rows(
         if covariate.categories is None:
             parts.append(((values - covariate.mean) / covariate.scale)[None].astype(np.float32))
             continue
-        code = pd.Index(covariate.categories, dtype=object).get_indexer(pd.Index(values, dtype=object))
-        missing = pd.isna(values)
-        unseen = (code < 0) & ~missing
-        if unseen.any():
-            row = int(unseen.argmax())
-            when = f" at {times[row]}" if isinstance(times, pd.DatetimeIndex) else ""
-            raise ValueError(
-                f"{what} has {values[row]!r} in {covariate.name!r}{when}, which training never saw, expected one of "
-                f"{tables.listed(covariate.categories)}; leave the cell empty if none of them fits."
-            )
-        parts.append((code == np.arange(covariate.rows)[:, None]).astype(np.float32))
+        code = check_categories(covariate, values, times, what)
+        rows = (code == np.arange(covariate.rows)[:, None]).astype(np.float64)
+        if covariate.has_level:
+            mean, scale = np.array(covariate.statistics).T[..., None]
+            gap = math.nan if covariate.role == "known" else 0.0
+            rows = np.where(code < 0, gap, (rows - mean) / scale)
+        parts.append(rows.astype(np.float32))
     if spec.marks:
         if not isinstance(times, pd.DatetimeIndex):
             raise ValueError(
@@ -417,6 +425,27 @@ def check_known(known: Float[Tensor, "*batch known time"] | None, network: Forec
             f"{name!r} is missing somewhere, and {type(network).__name__} reads no gaps in static covariates: fill it, "
             "or take a network that does (itransformer, timexer)."
         )
+
+
+def check_categories(
+    covariate: Covariate, values: np.ndarray, times: pd.Index, what: str = "The table"
+) -> Int[np.ndarray, " time"]:
+    """Return the place of each row's category; -1 where it is missing.
+
+    Raises:
+        ValueError: If a category was not seen in training.
+    """
+    assert covariate.categories is not None
+    code = pd.Index(covariate.categories, dtype=object).get_indexer(pd.Index(values, dtype=object))
+    unseen = (code < 0) & ~pd.isna(values)
+    if unseen.any():
+        row = int(unseen.argmax())
+        when = f" at {times[row]}" if isinstance(times, pd.DatetimeIndex) else ""
+        raise ValueError(
+            f"{what} has {values[row]!r} in {covariate.name!r}{when}, which training never saw, expected one of "
+            f"{tables.listed(covariate.categories)}; leave the cell empty if none of them fits."
+        )
+    return code
 
 
 def hidden_rows(spec: TableSpec) -> slice:

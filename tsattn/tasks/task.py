@@ -29,6 +29,7 @@ class Task(L.LightningModule):
         monitor: Name of the score by which the best epoch is chosen, and whether it is to be small or large.
         shown: Scores of the validation, `monitor` among them, in the order in which they are printed.
         rate_by_step: Whether the learning rate changes within an epoch; then its last value is told.
+        rate_option: What sets the learning rate, for messages.
         network: What is trained.
         spec: What a checkpoint says of the data; None until it is known.
         about: Versions and the like, in plain data.
@@ -38,6 +39,7 @@ class Task(L.LightningModule):
     monitor: ClassVar[tuple[str, Literal["min", "max"]]] = ("val_loss", "min")
     shown: ClassVar[tuple[str, ...]] = ("val_loss",)
     rate_by_step: ClassVar[bool] = False
+    rate_option = "lr"
     network: Network
     spec: TableSpec | SignalSpec | None
 
@@ -126,10 +128,11 @@ class Task(L.LightningModule):
         """Log the epoch's mean loss and learning rate; a loss that is not finite stops the run here."""
         mean = self.train_loss
         if not math.isfinite(mean):
-            way = messages.advice("lower {lr}") or "lower the learning rate"
+            of_command = messages.on_command_line() and messages.has("lr")
+            rate = messages.option("lr") if of_command else self.rate_option
             raise ValueError(
-                f"The training loss of epoch {self.current_epoch + 1} is {mean}. {way[0].upper()}{way[1:]} (now "
-                f"{self.lr:g}), or look for infinite values in the data."
+                f"The training loss of epoch {self.current_epoch + 1} is {mean}, expected a finite number. Lower "
+                f"`{rate}` (now {self.lr:g}), or look for infinite values in the data."
             )
         self.log_dict({"train_loss": mean, "lr": self.epoch_lr}, sync_dist=True)
 

@@ -102,10 +102,8 @@ class TrainCLI(LightningCLI):
             return  # its network is made of a checkpoint, and jsonargparse links no argument that is not there
         # These are read off the table. A network without the argument is not linked.
         # (Of a wrapped network they are given by hand: jsonargparse links no deeper argument that may be absent.)
-        parser.link_arguments("data", f"{network}.variates", compute_fn=_count_series, apply_on="instantiate")
-        parser.link_arguments("data", f"{network}.features", compute_fn=_features, apply_on="instantiate")
-        parser.link_arguments("data", f"{network}.future_covariates", compute_fn=_count_ahead, apply_on="instantiate")
-        parser.link_arguments("data", f"{network}.known_rows", compute_fn=_count_rows, apply_on="instantiate")
+        for name in ("variates", "features", "targets", "future_covariates", "known_rows"):
+            parser.link_arguments("data", f"{network}.{name}", compute_fn=_by_table(name), apply_on="instantiate")
 
     def instantiate_classes(self) -> None:
         """Make data, task and trainer; what is typed as text reaches them as plain text."""
@@ -217,20 +215,15 @@ def _length_by(name: str) -> Callable[[Any], int | float | None]:
     return length_of_network
 
 
-def _count_series(data: L.LightningDataModule) -> int | None:
-    return len(data.spec.variates) if isinstance(data, TableData) else None
+def _by_table(name: str) -> Callable[[L.LightningDataModule], Any]:
+    """Return a function that reads one of `TableSpec.network_arguments`; of recordings, what no table has."""
 
+    def argument_of_network(data: L.LightningDataModule) -> Any:
+        if isinstance(data, TableData):
+            return data.spec.network_arguments[name]
+        return "M" if name == "features" else None
 
-def _features(data: L.LightningDataModule) -> str:
-    return data.features if isinstance(data, TableData) else "M"
-
-
-def _count_ahead(data: L.LightningDataModule) -> int | None:
-    return (data.spec.future_covariates or None) if isinstance(data, TableData) else None
-
-
-def _count_rows(data: L.LightningDataModule) -> int | None:
-    return len(data.spec.known_rows) if isinstance(data, TableData) and data.spec.future_covariates else None
+    return argument_of_network
 
 
 def of_checkpoint(args: list[str], command: str) -> list[str]:
