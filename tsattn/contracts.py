@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor, nn
 
+from tsattn import documents
+
 Fill = Literal["none", "forward", "linear"]
 Role = Literal["known", "past", "static"]
 NOTICE = "Research software. Not a medical device; nothing here may guide the care of a patient."
@@ -317,6 +319,11 @@ class Covariate:
         categories: Its values, in order; None if it holds numbers.
         mean: Of the numbers, over the training rows.
         scale: Their standard deviation.
+        shares: Share of each category in the training rows that have one: each row is standardised by it, as a column
+            of 0 and 1 is by its mean and deviation. None: rows are 0 and 1, as in checkpoints of older versions.
+
+    Raises:
+        ValueError: If a statistic is impossible.
     """
 
     name: str
@@ -324,14 +331,36 @@ class Covariate:
     categories: tuple[str, ...] | None = None
     mean: float = 0.0
     scale: float = 1.0
+    shares: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         _check_statistics(self.name, self.mean, self.scale)
+        if self.shares is None:
+            return
+        if len(self.shares) != len(self.categories or ()) or not all(0 <= share <= 1 for share in self.shares):
+            raise ValueError(
+                f"{self.name!r} has the shares {list(self.shares)} of {len(self.categories or ())} categories, "
+                "expected a number from 0 to 1 of each."
+            )
 
     @property
     def rows(self) -> int:
         """Rows of `Batch.known` that it fills."""
         return 1 if self.categories is None else len(self.categories)
+
+    @property
+    def statistics(self) -> tuple[tuple[float, float], ...]:
+        """Mean and scale of each row, in the table's units: of a category those of a column of 0 and 1."""
+        if self.categories is None:
+            return ((self.mean, self.scale),)
+        if self.shares is None:
+            return ((0.0, 1.0),) * self.rows
+        return tuple((share, math.sqrt(share * (1 - share)) or 1.0) for share in self.shares)
+
+    @property
+    def has_level(self) -> bool:
+        """Whether its rows are standardised numbers, whose level over the context is taken out where they are known."""
+        return self.categories is None or self.shares is not None
 
 
 @dataclass(frozen=True)
@@ -352,6 +381,7 @@ class TableSpec:
         columns: Names of the table's columns of items and of times.
         zone: Time zone of the clock, "" if it has none; None if that is not known.
         gaps: Step at which absent rows are missing ones (`freq` of a forecaster's `fit`); "": they are an error.
+        step: Of a clock of whole numbers, such as years; 0: the clock is of dates, or there is none.
 
     Raises:
         ValueError: If the parts do not fit together.
@@ -370,6 +400,7 @@ class TableSpec:
     columns: tuple[str, str] = ("item_id", "timestamp")
     zone: str | None = None
     gaps: str = ""
+    step: int = 0
 
     def __post_init__(self) -> None:
         if not 1 <= self.targets <= len(self.variates):
@@ -385,6 +416,10 @@ class TableSpec:
                 f"There are {len(self.mean)} means and {len(self.scale)} scales of {len(self.variates)} variates, "
                 "expected one of each."
             )
+        if len(self.units) not in (0, len(self.variates)):
+            raise ValueError(f"There are {len(self.units)} units of {len(self.variates)} variates, expected one each.")
+        if self.season < 1:
+            raise ValueError(f"season is {self.season}, expected at least 1 step.")
         for name, mean, scale in zip(self.variates, self.mean, self.scale, strict=True):
             _check_statistics(name, mean, scale)
 
@@ -394,17 +429,23 @@ class TableSpec:
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> "TableSpec":
-        """Read what `to_dict` wrote."""
-        arguments: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in plain.items()}
-        columns: list[dict[str, Any]] = list(arguments.get("covariates", ()))
-        plain_columns = [{k: tuple(v) if isinstance(v, list) else v for k, v in column.items()} for column in columns]
-        arguments["covariates"] = tuple(Covariate(**column) for column in plain_columns)  # type: ignore[arg-type]
+        """Read what `to_dict` wrote.
+
+        Raises:
+            ValueError: If a field is missing, unknown or of another type; names it.
+        """
+        arguments = documents.arguments_of(cls, plain, "the specification of the table")
+        covariates = arguments.get("covariates", ())
+        arguments["covariates"] = tuple(
+            Covariate(**documents.arguments_of(Covariate, column, f"covariate {number} of the table"))
+            for number, column in enumerate(covariates)
+        )
         return cls(**arguments)
 
     @property
     def future_covariates(self) -> int:
-        """How many covariates hold numbers that are known ahead: the first rows of `Batch.known`."""
-        return sum(c.role == "known" and c.categories is None for c in self.covariates)
+        """How many rows hold standardised numbers that are known ahead: the first ones of `Batch.known`."""
+        return sum(c.rows for c in self.covariates if c.role == "known" and c.has_level)
 
     @property
     def known_names(self) -> tuple[str, ...]:
@@ -427,10 +468,25 @@ class TableSpec:
     @property
     def known_statistics(self) -> tuple[tuple[float, float], ...]:
         """Mean and scale of each of the `known_rows` as a user has them: in the table's units, a category 1 or 0."""
-        rows: list[tuple[float, float]] = []
-        for c in self.covariates:
-            rows += [(c.mean, c.scale)] if c.categories is None else [(0.0, 1.0)] * c.rows
+        rows = [row for covariate in self.covariates for row in covariate.statistics]
         return (*rows, *((0.0, 1.0) for _ in self.marks))
+
+    @property
+    def network_arguments(self) -> dict[str, Any]:
+        """What the table tells a network: the values of those of its arguments that are read off the table.
+
+        `features` is the papers' word: "M" (all columns are targets, or several are beside others), "MS" (one is, the
+        others are only read), "S" (there is only one column).
+        """
+        series = len(self.variates)
+        ahead = bool(self.covariates)
+        return {
+            "variates": series,
+            "features": "S" if series == 1 else "MS" if self.targets == 1 else "M",
+            "targets": self.targets if 1 < self.targets < series else None,
+            "future_covariates": self.future_covariates if ahead else None,
+            "known_rows": len(self.known_rows) if ahead else None,
+        }
 
     @property
     def target_names(self) -> tuple[str, ...]:
@@ -502,9 +558,12 @@ class SignalSpec:
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> "SignalSpec":
-        """Read what `to_dict` wrote."""
-        arguments: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in plain.items()}
-        return cls(**arguments)
+        """Read what `to_dict` wrote.
+
+        Raises:
+            ValueError: If a field is missing, unknown or of another type; names it.
+        """
+        return cls(**documents.arguments_of(cls, plain, "the specification of the recordings"))
 
 
 ForecastNetwork.spec_type = TableSpec

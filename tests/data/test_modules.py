@@ -133,11 +133,11 @@ def test_a_benchmark_given_as_a_table_is_recognised(benchmarks: Path, caplog: py
     [
         (None, None, ("b", "a", "c"), 3, "M"),
         ("c", None, ("c", "b", "a"), 1, "MS"),
-        (["c", "b"], None, ("c", "b", "a"), 2, "MS"),
+        (["c", "b"], None, ("c", "b", "a"), 2, "M"),
         ("c", "none", ("c",), 1, "S"),
         ("c", [], ("c",), 1, "S"),
         ("a", "c", ("a", "c"), 1, "MS"),
-        (None, "b", ("a", "c", "b"), 2, "MS"),
+        (None, "b", ("a", "c", "b"), 2, "M"),
         (None, "none", ("b", "a", "c"), 3, "M"),
     ],
 )

@@ -20,7 +20,8 @@ from tsattn import checkpoint
 from tsattn.contracts import Batch
 from tsattn.data.modules import TableData
 from tsattn.models.itransformer import ITransformer
-from tsattn.tasks.forecast import ForecastTask, epoch_factors
+from tsattn.tasks.forecast import ForecastTask
+from tsattn.tasks.optim import epoch_factors
 from tsattn.tasks.task import expect_same_recipe
 from tsattn.train.folder import WholeFileIO
 

@@ -37,6 +37,9 @@ def inspect(
     signals: str | None = None,
     on_mismatch: Literal["raise", "warn"] = "raise",
     keep_text: list[str] | None = None,
+    seizure_words: list[str] | None = None,
+    unpaired: Literal["raise", "mark"] = "mark",
+    outside: Literal["raise", "clip", "drop"] = "clip",
     workers: int | None = None,
     overwrite: bool = False,
 ) -> None:
@@ -58,7 +61,10 @@ def inspect(
         signals: Names or patterns of channels that are signals whatever is told of them, or with a leading ! that are
             none, parted by commas: 'POST*,TEMP*,!EKG*'.
         on_mismatch: If a file contradicts its sidecars or itself: raise, or warn and believe the signal's own file.
-        keep_text: Annotation texts that may be kept, as a list: "[spike*]"; others become "annotation".
+        keep_text: Annotation texts that may be shown, as a list: "[spike*]"; what an event means does not change.
+        seizure_words: Words that mean a seizure besides seizure, sz and ictal, as a list.
+        unpaired: A seizure whose end is not known: raise, or mark (of no duration).
+        outside: Events that the recording cannot hold: raise, clip, or drop.
         workers: Processes that look at the recordings; several are begun for hundreds of recordings if none is given.
         overwrite: Write over pictures that exist already.
     """
@@ -73,7 +79,7 @@ def inspect(
     told_preset = make_preset(preset, **_given(sfreq=sfreq, notch=notch, reference=reference), **(changes or {}))
     reading = _given(
         unit=unit, subject=subject, type=type, signals=signal_names(signals), on_mismatch=on_mismatch,
-        keep_text=_texts(keep_text),
+        keep_text=_texts(keep_text), seizure_words=_texts(seizure_words), unpaired=unpaired, outside=outside,
     )  # fmt: skip
     quiet()
     if plot is not None and plot.suffix:
@@ -177,6 +183,9 @@ def prepare(
     signals: str | None = None,
     on_mismatch: Literal["raise", "warn"] = "raise",
     keep_text: list[str] | None = None,
+    seizure_words: list[str] | None = None,
+    unpaired: Literal["raise", "mark"] = "mark",
+    outside: Literal["raise", "clip", "drop"] = "clip",
 ) -> None:
     """Bring recordings into one store: resampled, filtered, re-referenced, gaps as they are; goes on where it stopped.
 
@@ -199,7 +208,10 @@ def prepare(
         signals: Names or patterns of channels that are signals whatever is told of them, or with a leading ! that are
             none, parted by commas: 'POST*,TEMP*,!EKG*'.
         on_mismatch: If a file contradicts its sidecars or itself: raise, or warn and believe the signal's own file.
-        keep_text: Annotation texts that may be kept, as a list: "[spike*]"; others become "annotation".
+        keep_text: Annotation texts that may be shown, as a list: "[spike*]"; what an event means does not change.
+        seizure_words: Words that mean a seizure besides seizure, sz and ictal, as a list.
+        unpaired: A seizure whose end is not known: raise, or mark (of no duration).
+        outside: Events that the recording cannot hold: raise, clip, or drop.
     """
     from tsattn.recordings.places import shown
     from tsattn.recordings.preparation import prepare as preparing
@@ -208,7 +220,7 @@ def prepare(
     quiet()
     reading = _given(
         unit=unit, subject=subject, type=type, signals=signal_names(signals), on_mismatch=on_mismatch,
-        keep_text=_texts(keep_text),
+        keep_text=_texts(keep_text), seizure_words=_texts(seizure_words), unpaired=unpaired, outside=outside,
     )  # fmt: skip
     recordings = _opened(paths, reading) if skip else open_recordings(paths, **reading)
     named = _given(sfreq=sfreq, notch=notch, reference=reference, bads=bads) | (changes or {})

@@ -21,6 +21,8 @@ def forecast(
     timestamp: str | None = None,
     time_format: str | None = None,
     decimal: str = ".",
+    thousands: str | None = None,
+    encoding: str | None = None,
     variate_column: str | None = None,
     value_column: str | None = None,
     resample: str | None = None,
@@ -39,9 +41,11 @@ def forecast(
         horizon: Steps; default: the trained horizon. A longer one is forecast in blocks.
         quantiles: Levels between those that the forecaster has; default: those.
         item_id: Column of items, if the table has many that are not to be mixed.
-        timestamp: Name of the time column, if it is not found by itself.
-        time_format: How times are written, as in strptime ("%d/%m/%Y %H:%M").
+        timestamp: Name of the time column, if it is not found by itself; "[date, time]" joins two.
+        time_format: How times are written, as in strptime ("%d/%m/%Y %H:%M"), or epoch_s, epoch_ms, excel, steps.
         decimal: What stands before the decimals in a text file.
+        thousands: What stands between the thousands in a text file; `none`: nothing.
+        encoding: Of a text file; default: UTF-8, else Windows-1252 with a warning.
         variate_column: Of a long table, the column that names the variate.
         value_column: Of a long table, the column that holds the values.
         resample: Bring the rows to this step first, by the mean ("1h").
@@ -63,7 +67,10 @@ def forecast(
     forecaster = Forecaster.from_pretrained(checkpoint)
     spec = forecaster.spec
     assert spec is not None
-    frame, has_clock = read_frame(table, decimal)
+    written = (decimal, thousands, encoding)
+    read = [*spec.variates, *(c.name for c in spec.covariates if c.categories is None)]
+    of_text: dict[str, Any] = {"skip": [timestamp] if timestamp else [], "only": None if value_column else read}
+    frame, has_clock = read_frame(table, *written, **of_text)
     names = {str(name).strip() for name in frame.columns}
     many = (
         item_id is not None or bool(names & {"item_id", spec.columns[0]}) or any(c.categories for c in spec.covariates)
@@ -81,7 +88,7 @@ def forecast(
             history, clock = _with_times(frame, timestamp, time_format, table), timestamp
             ahead = None
             if future is not None:
-                ahead = _with_times(read_frame(future, decimal)[0], timestamp, time_format, future)
+                ahead = _with_times(read_frame(future, *written, **of_text)[0], timestamp, time_format, future)
         else:
             clock = None
             time_column = timestamp if has_clock else "none"
@@ -90,9 +97,11 @@ def forecast(
             )
             ahead = None
             if future is not None:
-                ahead = _of_one(
-                    read_table(future, timestamp=timestamp, columns=spec.known_names, decimal=decimal, **how)
-                )
+                future_table = read_table(
+                    future, timestamp=timestamp, columns=spec.known_names, decimal=decimal, thousands=thousands,
+                    encoding=encoding, **how,
+                )  # fmt: skip
+                ahead = _of_one(future_table)
         columns = {"item_id": item_id, "timestamp": clock}
         made = forecaster.predict_df(history, ahead, horizon=horizon, quantile_levels=quantiles, **columns)
     except ValueError as problem:  # the options that mend a table have no prefix here
@@ -116,8 +125,9 @@ def forecast(
 
 
 def _of_one(table: "xr.Dataset") -> "pd.DataFrame":
-    """Return a table of one item as a frame whose index is the time."""
-    return table["values"].to_dataset("variate").to_dataframe()
+    """Return a table of one item as a frame whose index is the time, or with a column of it if it is whole numbers."""
+    frame = table["values"].to_dataset("variate").to_dataframe()
+    return frame.reset_index(names="timestamp") if table.attrs["step"] else frame
 
 
 def _with_times(frame: "pd.DataFrame", timestamp: str | None, time_format: str | None, path: Path) -> "pd.DataFrame":

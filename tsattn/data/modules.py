@@ -17,6 +17,7 @@ import xarray as xr
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tsattn import typed
 from tsattn.contracts import Covariate, Fill, TableSpec
 from tsattn.data import calendar, fetch, panel, tables
 from tsattn.data.calendar import Marks
@@ -38,9 +39,15 @@ class TableData(lightning.LightningDataModule):
         dataset: Name of a benchmark (`tsattn data list`); its protocol is followed where a knob is None.
         table: Path of your own table, instead of `dataset`: .csv, .csv.gz, .txt, .npz or .parquet, wide or long.
         root: The only folder in which the benchmark is looked for; None: TSATTN_DATA, ./data, the cache.
-        timestamp: Column with the times; None: found; "none": rows are equally spaced and have no times.
-        time_format: How times are written, as in strptime ("%d/%m/%Y %H:%M"); None: ISO 8601, else month before day.
+        timestamp: Column with the times; several ("[date, time]"): day and time of day, or year, month, day, hour, to
+            be joined; None: found; "none": rows are equally spaced and have no times.
+        time_format: How times are written, as in strptime ("%d/%m/%Y %H:%M"), or for numbers epoch_s, epoch_ms,
+            epoch_us, epoch_ns (since 1970), excel (days of a spreadsheet) or steps; None: ISO 8601, else month before
+            day; numbers by their size.
         decimal: What stands before the decimals in a text file.
+        thousands: What stands between the thousands in a text file, such as "," or "."; "none": nothing; None: not
+            known, and what could be read in two ways is an error.
+        encoding: Of a text file; None: UTF-8, else Windows-1252 with a warning.
         variate_column: Of a long table: the column that says which variate a row is of.
         value_column: Of a long table: the column with the values.
         exclude: Columns that are left out.
@@ -76,9 +83,11 @@ class TableData(lightning.LightningDataModule):
         dataset: str | None = None,
         table: str | Path | None = None,
         root: str | Path | None = None,
-        timestamp: str | None = None,
+        timestamp: str | list[str] | None = None,
         time_format: str | None = None,
         decimal: str = ".",
+        thousands: str | None = None,
+        encoding: str | None = None,
         variate_column: str | None = None,
         value_column: str | None = None,
         exclude: str | list[str] | None = None,
@@ -122,12 +131,15 @@ class TableData(lightning.LightningDataModule):
         self.timestamp = timestamp
         self.time_format = time_format
         self.decimal = decimal
+        self.thousands = thousands
+        self.encoding = encoding
         self.variate_column = variate_column
         self.value_column = value_column
         self.exclude = exclude
         self.target = target
         self.exogenous = exogenous
-        self.known = [known] if isinstance(known, str) else list(known or [])
+        self._asked_known = known
+        self.known: list[str] = []  # columns, once the table is read
         self.context = context
         self.horizon = horizon
         self.split = split
@@ -191,6 +203,7 @@ class TableData(lightning.LightningDataModule):
             self._season(table.attrs["frequency"]),
             self._fill,
             covariates,
+            int(table.attrs["step"]),
         )
         self._table, self._targets, self._parts, self._spec = table, targets, parts, spec
         self._known_columns = known
@@ -201,15 +214,19 @@ class TableData(lightning.LightningDataModule):
             "time_format": self.time_format,
             "variate_column": self.variate_column,
             "value_column": self.value_column,
-            "exclude": self.exclude or (),
+            "exclude": () if self.exclude is None else self.exclude,
             "resample": self.resample,
             "drop_duplicates": self.drop_duplicates,
+            "keep": self._named(),
+            "columns": self._only(),
         }
         if self._frame is not None:
             return tables.from_frame(self._frame, **options)
         if self.benchmark is None:
             assert self.table is not None
-            table = tables.read_table(self.table, decimal=self.decimal, **options)
+            table = tables.read_table(
+                self.table, decimal=self.decimal, thousands=self.thousands, encoding=self.encoding, **options
+            )
             self._recognise(Path(self.table), table)
             return table
         path = fetch.find(self.benchmark.name, self.root)
@@ -221,6 +238,17 @@ class TableData(lightning.LightningDataModule):
             )
         mended = self.resample is not None or self.drop_duplicates
         return tables.read_table(path, clock="strict" if mended else self.benchmark.clock, **options)
+
+    def _named(self) -> list[str]:
+        """Return the columns that somebody named, for whatever."""
+        named = [[role] if isinstance(role, str) else list(role or ()) for role in (self.target, self.exogenous)]
+        return [*named[0], *named[1], *self.known]
+
+    def _only(self) -> list[str] | None:
+        """Return the only columns that are read: all that are named, if both targets and the others are."""
+        if self.target is None or self.exogenous is None:
+            return None
+        return [name for name in self._named() if name != "none" or self.exogenous != "none"]
 
     def _recognise(self, path: Path, table: xr.Dataset) -> None:
         shape = (table.sizes["time"], table.sizes["variate"])
@@ -235,12 +263,11 @@ class TableData(lightning.LightningDataModule):
 
     def _columns(self, present: list[str]) -> tuple[list[str], int]:
         """Order the columns, targets first; return their names and the number of targets."""
-        target = [self.target] if isinstance(self.target, str) else self.target
-        exogenous: Sequence[str] | None
-        if isinstance(self.exogenous, str):
-            exogenous = [] if self.exogenous == "none" and "none" not in present else [self.exogenous]
-        else:
-            exogenous = self.exogenous
+        target = None if self.target is None else typed.chosen(self.target, present)
+        exogenous: Sequence[str] | None = None if self.exogenous is None else typed.chosen(self.exogenous, present)
+        if exogenous == ["none"] and "none" not in present:
+            exogenous = []
+        self.known = typed.chosen(self._asked_known, present)
         for role, chosen in (("target", target), ("exogenous", exogenous), ("known", self.known)):
             for name in chosen or ():
                 if name not in present:
@@ -366,11 +393,12 @@ class TableData(lightning.LightningDataModule):
         table, spec = self.dataset_, self.spec
         source = self.benchmark.name if self.benchmark else table.attrs["source"]
         exogenous = len(spec.variates) - spec.targets
+        step = spec.frequency or spec.step or "unknown"
         ahead = f", {len(spec.covariates)} known ahead" if spec.covariates else ""
         missing = sum(self.missing.values())
         treated = {"none": "masked", "forward": "filled forward", "linear": "filled by lines, which look ahead"}
         return (
-            f"{source}: {table.sizes['time']:,} rows, step {spec.frequency or 'unknown'}, {spec.targets} target"
+            f"{source}: {table.sizes['time']:,} rows, step {step}, {spec.targets} target"
             f"{'s' if spec.targets > 1 else ''}, {exogenous} exogenous{ahead}, {len(spec.marks)} calendar marks"
             + (f", {missing:,} values missing ({treated[spec.fill]})" if missing else "")
         )
@@ -389,11 +417,9 @@ class TableData(lightning.LightningDataModule):
 
     @property
     def features(self) -> Literal["M", "MS", "S"]:
-        """The papers' word: "M" (all columns are targets), "MS" (some are only read), "S" (there is only one)."""
-        spec = self.spec
-        if spec.targets < len(spec.variates):
-            return "MS"
-        return "S" if spec.targets == 1 else "M"
+        """The papers' word; see `TableSpec.network_arguments`."""
+        features: Literal["M", "MS", "S"] = self.spec.network_arguments["features"]
+        return features
 
     # Windows -----------------------------------------------------------------------------------------------------
 
@@ -434,10 +460,10 @@ class TableData(lightning.LightningDataModule):
                 f"The model was trained with the columns {[c.name for c in spec.covariates]} known ahead, the data has "
                 f"{self.known}; set `--data.known`."
             )
-        if spec.frequency != own.frequency:
+        if (spec.frequency, spec.step) != (own.frequency, own.step):
             raise ValueError(
-                f"The model was trained at the step {spec.frequency or 'unknown'}, the table has "
-                f"{own.frequency or 'unknown'}; bring it there by `--data.resample {spec.frequency}`."
+                f"The model was trained at the step {spec.frequency or spec.step or 'unknown'}, the table has "
+                f"{own.frequency or own.step or 'unknown'}; bring it there by `--data.resample {spec.frequency}`."
             )
         table = self.dataset_
         values = spec.standardise(torch.from_numpy(np.require(table["values"].values, requirements="W")))
@@ -612,6 +638,7 @@ def _fit(
     season: int,
     fill: Fill,
     covariates: tuple[Covariate, ...],
+    step: int,
 ) -> TableSpec:
     """Take mean and standard deviation (ddof 0) of the observed training rows."""
     mean, scale = [], []
@@ -620,4 +647,6 @@ def _fit(
         middle, spread = panel.statistics(name, row, mend)
         mean.append(middle)
         scale.append(spread)
-    return TableSpec(variates, targets, tuple(mean), tuple(scale), frequency, marks, season, fill, covariates)
+    return TableSpec(
+        variates, targets, tuple(mean), tuple(scale), frequency, marks, season, fill, covariates, step=step
+    )

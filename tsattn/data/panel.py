@@ -7,8 +7,11 @@ repaired in silence: what is broken is an error that names item, time and the ar
 
 import itertools
 import logging
+import math
+import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -19,8 +22,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tsattn.contracts import Covariate, Fill, ForecastNetwork, TableSpec
-from tsattn.data import tables
-from tsattn.data.calendar import calendar_features, same_step
+from tsattn.data import clock as clocks
+from tsattn.data import keys, repeated, tables
+from tsattn.data.calendar import as_calendar, calendar_features, is_fixed, same_step
+from tsattn.data.clock import Clock
+from tsattn.data.numbers import hint
 from tsattn.data.windows import Windows
 
 log = logging.getLogger(__name__)
@@ -36,9 +42,10 @@ class Panel:
     Attributes:
         items: Names, in the order of their first rows.
         begins: First row of each item, and the number of rows.
-        times: Of every row; numbers from 0 within each item where there is no clock.
+        times: Of every row; whole numbers where the clock holds such; numbers from 0 within each item without a clock.
         columns: float64, NaN where missing, or text, None where missing; by the column's name.
-        frequency: Step as a pandas alias; "" without a clock.
+        frequency: Step as a pandas alias; "" without a clock of dates.
+        step: Of a clock of whole numbers (years, steps); 0: there is no such clock.
     """
 
     items: np.ndarray
@@ -46,6 +53,12 @@ class Panel:
     times: pd.Index
     columns: Mapping[str, np.ndarray]
     frequency: str
+    step: int = 0
+
+    @property
+    def has_clock(self) -> bool:
+        """Whether the times are the table's own, not numbers of rows."""
+        return bool(self.frequency or self.step)
 
     @property
     def rows(self) -> int:
@@ -80,7 +93,7 @@ class Panel:
             number = number - np.repeat(counts, counts) - 1
         start = self.times[rows]
         if not isinstance(start, pd.DatetimeIndex):
-            return pd.Index(np.repeat(np.asarray(start), counts) + number)
+            return pd.Index(np.repeat(np.asarray(start), counts) + number * (self.step or 1))
         fixed = fixed_step(self.frequency)
         if fixed is not None:
             step = np.timedelta64(fixed, "ns").astype(f"m8[{start.unit}]").astype(np.int64)
@@ -105,7 +118,12 @@ class Panel:
         if len(self.items) > 1:
             rows = np.arange(begins[-1]) + np.repeat(first - begins[:-1], lengths)
         return Panel(
-            self.items, begins, self.times[rows], {k: v[rows] for k, v in self.columns.items()}, self.frequency
+            self.items,
+            begins,
+            self.times[rows],
+            {k: v[rows] for k, v in self.columns.items()},
+            self.frequency,
+            self.step,
         )
 
     def padded(self, least: int | Int[np.ndarray, " item"]) -> "Panel":
@@ -140,10 +158,10 @@ class Panel:
         if isinstance(self.times, pd.DatetimeIndex):
             clock = np.empty(len(old), dtype=np.int64)
             clock[place], clock[~old] = self.times.asi8, pd.DatetimeIndex(times).as_unit(self.times.unit).asi8
-            return Panel(self.items, begins, _same_clock(clock, self.times), columns, self.frequency)
+            return Panel(self.items, begins, _same_clock(clock, self.times), columns, self.frequency, self.step)
         count = np.empty(len(old), dtype=np.int64)
         count[place], count[~old] = np.asarray(self.times), np.asarray(times)
-        return Panel(self.items, begins, pd.Index(count), columns, self.frequency)
+        return Panel(self.items, begins, pd.Index(count), columns, self.frequency, self.step)
 
     def constant(self, name: str, what: str = "The table") -> "Panel":
         """Return a panel in which every row of an item has the one value that a column has in it.
@@ -164,7 +182,7 @@ class Panel:
                 f"{what} has {tables.plain(held[item[row]])} and {tables.plain(values[row])} in {name!r}{where}, "
                 "expected one value in every item of a static covariate; declare it as past or known if it changes."
             )
-        return Panel(self.items, self.begins, self.times, {**self.columns, name: held[item]}, self.frequency)
+        return Panel(self.items, self.begins, self.times, {**self.columns, name: held[item]}, self.frequency, self.step)
 
 
 def _same_clock(ticks: np.ndarray, like: pd.DatetimeIndex) -> pd.DatetimeIndex:
@@ -176,7 +194,7 @@ def _same_clock(ticks: np.ndarray, like: pd.DatetimeIndex) -> pd.DatetimeIndex:
 def fixed_step(frequency: str) -> int | None:
     """Return the nanoseconds of a step that is always as long; None of months, business days and days of a zone."""
     offset = pd.tseries.frequencies.to_offset(frequency)
-    return int(pd.Timedelta(offset).value) if isinstance(offset, pd.offsets.Tick) else None
+    return int(pd.Timedelta(offset).value) if is_fixed(offset) else None
 
 
 def read_panel(
@@ -185,9 +203,10 @@ def read_panel(
     categories: Sequence[str] = (),
     *,
     item: str | None = None,
-    timestamp: str | None = None,
+    timestamp: str | Sequence[str] | None = None,
     freq: str | None = None,
     frequency: str | None = None,
+    step: int | None = None,
     what: str = "The table",
 ) -> Panel:
     """Read the columns that are asked for; the frame is not changed.
@@ -197,10 +216,13 @@ def read_panel(
         numbers: Columns of numbers.
         categories: Columns of categories.
         item: Column of items; None: "item_id" if there is such a column, else all rows are of one item.
-        timestamp: Column of times; None: found (a DatetimeIndex, or a column with a usual name); "none": the rows
-            are equally spaced and have no times.
-        freq: Step to bring the rows to ("h"): absent rows become missing ones; None: they are an error.
+        timestamp: Column of times; several: day and time of day, or year, month, day, ..., to be joined; None: found (a
+            DatetimeIndex, or the column that parses to times that go forward); "none": the rows are equally spaced
+            and have no times.
+        freq: Step to bring the rows to ("h"; "1" of years or steps): absent rows become missing ones; None: they are
+            an error.
         frequency: Step that is expected, for items too short to show one; None: it is read off the rows.
+        step: Likewise, of a clock of whole numbers.
         what: For messages.
 
     Raises:
@@ -214,8 +236,10 @@ def read_panel(
         if name not in frame.columns:
             raise ValueError(f"{what} has no column {name!r}, expected it beside {tables.listed(frame.columns)}.")
     codes, items, frame = _take_items(frame, item, what)
-    times, clock = tables.find_clock(frame, timestamp, None, what, "timestamp")
-    free = frame.columns if times is None else frame.columns.drop(clock, errors="ignore")
+    found_clock = clocks.find(
+        frame, timestamp, None, what, door="panel", codes=codes if len(items) > 1 else None, keep=numbers
+    )
+    times, free = found_clock.times, frame.columns.drop(list(found_clock.columns))
     taken = next((name for name in (*numbers, *categories) if name not in free), None)
     if taken is not None:
         raise ValueError(
@@ -225,8 +249,8 @@ def read_panel(
     order: np.ndarray | None = None
     if times is not None:
         ascending = times.is_monotonic_increasing if len(items) == 1 else None
-        if not ascending and not _in_order(codes, times.asi8):
-            order = np.lexsort((times.asi8, codes))
+        if not ascending and not _in_order(codes, clocks.ticks(times)):
+            order = np.lexsort((clocks.ticks(times), codes))
     elif len(items) > 1 and (np.diff(codes) < 0).any():
         order = np.argsort(codes, kind="stable")
     columns = {name: _numbers(frame[name], name, codes, items, times, what) for name in numbers}
@@ -242,7 +266,19 @@ def read_panel(
             raise ValueError(f"{what} has no times that freq={freq!r} could be a step of; name them by `timestamp`.")
         position = np.arange(len(codes)) - np.repeat(begins[:-1], counts)
         return Panel(items, begins, pd.Index(position), columns, "")
-    _refuse_repeated(times, begins, items, what)
+    _refuse_repeated(times, begins, items, what, frame, found_clock)
+    if not isinstance(times, pd.DatetimeIndex):
+        if frequency:
+            raise ValueError(
+                f"{what} has whole numbers as times ({times[0]}, ...), expected dates of the step {frequency}, that of "
+                "the training; bring them there by `pandas.to_datetime`."
+            )
+        return _counted(Panel(items, begins, times, columns, ""), freq, step, what)
+    if step:
+        raise ValueError(
+            f"{what} has dates as times ({times[0]}, ...), expected whole numbers of the step {step}, as in the "
+            "training; name their column by `timestamp`."
+        )
     if freq is not None:
         given = len(times)
         times, begins, columns = _regular(times, begins, columns, items, freq, what)
@@ -265,8 +301,16 @@ def read_panel(
 
 
 def is_category(column: pd.Series) -> bool:
-    """Return whether a column of covariates holds categories: text, truth values, or pandas' own type."""
-    return not pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_bool_dtype(column.dtype)
+    """Return whether a column of covariates holds categories: text, or pandas' own type.
+
+    Truth values are the numbers 0 and 1, and so are objects that are numbers (Decimal) or truth values with gaps.
+    """
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return False
+    if column.dtype != object:
+        return True
+    there = column.dropna()
+    return not len(there) or not all(isinstance(value, (numbers.Number, np.bool_, Decimal)) for value in there)
 
 
 def fit_covariate(
@@ -287,15 +331,16 @@ def fit_covariate(
     if not is_text:
         mean, scale = statistics(name, values, mend)
         return Covariate(name, role, None, mean, scale)
-    found = sorted({value for value in values if value is not None})
-    if not found:
+    there = values[~pd.isna(values)]
+    found, counts = np.unique(there.astype(str), return_counts=True)
+    if not len(found):
         raise ValueError(f"Column {name!r} has no value in the training rows, expected some categories.")
     if len(found) > MOST_CATEGORIES:
         raise ValueError(
             f"Column {name!r} has {len(found)} categories, expected at most {MOST_CATEGORIES}: group the rare ones, or "
             "encode it as numbers."
         )
-    return Covariate(name, role, tuple(found))
+    return Covariate(name, role, tuple(map(str, found)), shares=tuple(map(float, counts / len(there))))
 
 
 def statistics(
@@ -328,9 +373,9 @@ def known_rows(
 ) -> Float[Tensor, "known time"] | None:
     """Return the rows of `Batch.known` for some rows of a table, in the order of `TableSpec.known_rows`.
 
-    Numbers are standardised, NaN where missing. The row of a category is 1 where the column has it, else 0; all are 0
-    where the column is missing, and ahead of a column that ends with the context, which whoever cuts the windows sees
-    to.
+    Numbers are standardised, NaN where missing. The row of a category is what a column of numbers would be that is 1
+    where the column has it, else 0; rows that have no level are 0 and 1, and 0 where the column is missing. Ahead of a
+    column that ends with the context all are 0, which whoever cuts the windows sees to.
 
     Raises:
         ValueError: If a category was not seen in training, or marks are read and there are no times.
@@ -341,17 +386,13 @@ def known_rows(
         if covariate.categories is None:
             parts.append(((values - covariate.mean) / covariate.scale)[None].astype(np.float32))
             continue
-        code = pd.Index(covariate.categories, dtype=object).get_indexer(pd.Index(values, dtype=object))
-        missing = pd.isna(values)
-        unseen = (code < 0) & ~missing
-        if unseen.any():
-            row = int(unseen.argmax())
-            when = f" at {times[row]}" if isinstance(times, pd.DatetimeIndex) else ""
-            raise ValueError(
-                f"{what} has {values[row]!r} in {covariate.name!r}{when}, which training never saw, expected one of "
-                f"{tables.listed(covariate.categories)}; leave the cell empty if none of them fits."
-            )
-        parts.append((code == np.arange(covariate.rows)[:, None]).astype(np.float32))
+        code = check_categories(covariate, values, times, what)
+        rows = (code == np.arange(covariate.rows)[:, None]).astype(np.float64)
+        if covariate.has_level:
+            mean, scale = np.array(covariate.statistics).T[..., None]
+            gap = math.nan if covariate.role == "known" else 0.0
+            rows = np.where(code < 0, gap, (rows - mean) / scale)
+        parts.append(rows.astype(np.float32))
     if spec.marks:
         if not isinstance(times, pd.DatetimeIndex):
             raise ValueError(
@@ -386,6 +427,27 @@ def check_known(known: Float[Tensor, "*batch known time"] | None, network: Forec
         )
 
 
+def check_categories(
+    covariate: Covariate, values: np.ndarray, times: pd.Index, what: str = "The table"
+) -> Int[np.ndarray, " time"]:
+    """Return the place of each row's category; -1 where it is missing.
+
+    Raises:
+        ValueError: If a category was not seen in training.
+    """
+    assert covariate.categories is not None
+    code = pd.Index(covariate.categories, dtype=object).get_indexer(pd.Index(values, dtype=object))
+    unseen = (code < 0) & ~pd.isna(values)
+    if unseen.any():
+        row = int(unseen.argmax())
+        when = f" at {times[row]}" if isinstance(times, pd.DatetimeIndex) else ""
+        raise ValueError(
+            f"{what} has {values[row]!r} in {covariate.name!r}{when}, which training never saw, expected one of "
+            f"{tables.listed(covariate.categories)}; leave the cell empty if none of them fits."
+        )
+    return code
+
+
 def hidden_rows(spec: TableSpec) -> slice:
     """Return which rows of `Batch.known` end with the context: the categories that are not known ahead."""
     begin = sum(c.rows for c in spec.covariates if c.role == "known")
@@ -403,7 +465,7 @@ def filled(panel: Panel, names: Sequence[str], fill: Fill) -> Panel:
             for begin, end in itertools.pairwise(panel.begins)
         ]
         columns[name] = np.concatenate(parts)
-    return Panel(panel.items, panel.begins, panel.times, columns, panel.frequency)
+    return Panel(panel.items, panel.begins, panel.times, columns, panel.frequency, panel.step)
 
 
 def make_windows(panel: Panel, spec: TableSpec, context: int, horizon: int, *, what: str = "The table") -> Windows:
@@ -475,10 +537,11 @@ def _numbers(
         return values
     where = "" if len(items) == 1 else f" of item {tables.plain(items[codes[bad]])}"
     when = "" if times is None else f" at {times[bad]}"
+    cell = column.iloc[bad]
     raise ValueError(
-        f"{what} holds {tables.plain(column.iloc[bad])} in column {name!r}, data row {bad + 1}{where}{when}, expected "
-        "a finite number; leave the cell empty if the value is missing, or declare a column of categories as a "
-        "covariate."
+        f"{what} holds {tables.plain(cell)} in column {name!r}, data row {bad + 1}{where}{when}, expected "
+        f"a finite number; {hint(cell)}leave the cell empty if the value is missing, or declare a column of "
+        "categories as a covariate."
     )
 
 
@@ -497,15 +560,88 @@ def to_categories(column: pd.Series) -> np.ndarray:
 # The clock -------------------------------------------------------------------------------------------------------
 
 
-def _refuse_repeated(times: pd.DatetimeIndex, begins: np.ndarray, items: np.ndarray, what: str) -> None:
-    again = np.diff(times.asi8) == 0
+def _refuse_repeated(
+    times: pd.Index, begins: np.ndarray, items: np.ndarray, what: str, frame: pd.DataFrame, found: Clock
+) -> None:
+    again = np.diff(clocks.ticks(times)) == 0
     again[begins[1:-1] - 1] = False
     if again.any():
         row = int(np.argmax(again)) + 1
-        raise ValueError(
-            f"{what} has the time {times[row]} twice{_of_item(begins, items, row)}, expected every time once in an "
-            "item; drop or average the repeated rows, or name the column of items by `item_id`."
+        told = (
+            f"{what} has the time {times[row]} twice{_of_item(begins, items, row)}, expected every time once in an item"
         )
+        if len(items) == 1 and found.times is not None:
+            other = repeated.other_clock(frame, found, "panel")
+            key = [] if other else keys.likely_keys(frame, clocks.ticks(found.times), found.columns)
+            if other or key:
+                raise ValueError(f"{told}; {other or repeated.of_key(frame, key, found, 'panel')}.")
+        raise ValueError(f"{told}; drop or average the repeated rows, or name the column of items by `item_id`.")
+
+
+def _counted(panel: Panel, freq: str | None, expected: int | None, what: str) -> Panel:
+    """Check the step of a clock of whole numbers; with `freq`, absent rows become missing ones."""
+    times, begins = np.asarray(panel.times), panel.begins
+    within = np.ones(max(len(times) - 1, 0), dtype=bool)
+    within[begins[1:-1] - 1] = False
+    steps = np.diff(times)[within]
+    if freq is not None:
+        if not str(freq).isdigit() or int(freq) < 1:
+            raise ValueError(
+                f"freq is {freq!r}, expected a whole number such as '1', because the times of {what.lower()} are whole "
+                "numbers."
+            )
+        usual = int(freq)
+        off = within & (np.diff(times) % usual != 0)
+        if off.any():
+            row = int(off.argmax())
+            raise ValueError(
+                f"{what} steps from {times[row]} to {times[row + 1]}{_of_item(begins, panel.items, row)}, expected a "
+                f"multiple of freq={freq!r}."
+            )
+        panel = _spread(panel, usual)
+    elif len(steps):
+        found, counts = np.unique(steps, return_counts=True)
+        usual = int(found[counts.argmax()])
+        wrong = within & (np.diff(times) != usual)
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise ValueError(
+                f"{what} steps from {times[row]} to {times[row + 1]}{_of_item(begins, panel.items, row)}, expected a "
+                f"regular step of {usual}; pass `freq='{usual}'` to take absent rows as missing."
+            )
+    else:
+        if expected is None:
+            raise ValueError(f"{what} has one row per item, expected at least two in one of them to know the step.")
+        usual = expected
+    if expected is not None and usual != expected:
+        raise ValueError(
+            f"{what} has the step {usual}, expected {expected or 'rows without a clock'}, that of the training; bring "
+            "its rows there."
+        )
+    return Panel(panel.items, panel.begins, panel.times, panel.columns, "", usual)
+
+
+def _spread(panel: Panel, step: int) -> Panel:
+    """Put every item's rows on a grid of whole numbers from its first time on; absent rows are missing."""
+    times, begins = np.asarray(panel.times), panel.begins
+    first, last = times[begins[:-1]], times[begins[1:] - 1]
+    lengths = (last - first) // step + 1
+    if lengths.sum() > 100 * len(times) + 10_000:
+        raise ValueError(
+            f"The table has {len(times)} rows and {int(lengths.sum())} steps of {step}, expected most of them to be "
+            "there."
+        )
+    ends = np.cumsum(lengths)
+    offset = np.repeat(ends - lengths, np.diff(begins))
+    place = offset + (times - np.repeat(first, np.diff(begins))) // step
+    grid = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)
+    columns: dict[str, np.ndarray] = {}
+    for name, values in panel.columns.items():
+        columns[name] = np.full(ends[-1], None if values.dtype == object else np.nan, dtype=values.dtype)
+        columns[name][place] = values
+    return Panel(
+        panel.items, np.concatenate([[0], ends]), pd.Index(np.repeat(first, lengths) + grid * step), columns, ""
+    )
 
 
 def _step(
@@ -590,7 +726,7 @@ def _first_off(times: pd.DatetimeIndex, within: np.ndarray, named: str) -> int |
     distinct = before.unique()  # few: items share their times
     follows = np.array([offset.is_on_offset(time) for time in distinct])
     place = distinct.get_indexer(before)
-    off = within & ~(follows[place] & np.asarray((distinct + offset)[place] == times[1:]))
+    off = within & ~(follows[place] & np.asarray((distinct + as_calendar(offset))[place] == times[1:]))
     return int(off.argmax()) if off.any() else None
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from tsattn.data import panel as panels
 from tsattn.data.panel import Panel
 from tsattn.forecasting.learning import part_starts, rows_of
-from tsattn.forecasting.predictor import Predictor, inputs_of
+from tsattn.forecasting.predictor import Predictor, check_answer, inputs_of
 from tsattn.layers.probabilistic import CalibratedForecaster, intervals_loss
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,9 @@ def calibrate(
     starts = starts[torch.from_numpy(np.argsort(np.asarray(panel.times[starts.numpy()]), kind="stable"))]
     forecasts, futures, pasts = [], [], []
     for batch in predictor.batches(panels.make_windows(panel, spec, context, horizon), starts):
-        forecasts.append(network(*inputs_of(batch))[:, : spec.targets])
+        forecast = network(*inputs_of(batch))[:, : spec.targets]
+        check_answer(forecast, spec, network, batch.past)
+        forecasts.append(forecast)
         futures.append(batch.future)
         pasts.append((batch.past, batch.observed))
     forecast, future = torch.cat(forecasts), torch.cat(futures)

@@ -5,7 +5,7 @@ network, given all the others.
 """
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 import torch
@@ -15,20 +15,16 @@ from torch import Tensor
 from tsattn.contracts import Batch, ForecastNetwork, TableSpec
 from tsattn.data.panel import Panel
 from tsattn.forecasting import frames
+from tsattn.forecasting.predictor import Predictor, check_answer
 from tsattn.forecasting.recipes import unwrapped
 from tsattn.quantiles import at_levels
-
-if TYPE_CHECKING:
-    from tsattn.forecasting.predictor import Predictor
 
 WHOLE = "whole series"  # TimeXer's global token
 SOLE = {"variate": "variates", "patch": "patches", "cell": "cells"}  # what a network's only kind of maps is called
 
 
 @torch.no_grad()
-def attention(
-    predictor: "Predictor", data: Any, future: Any, kind: str | None, columns: dict[str, Any]
-) -> xr.DataArray:
+def attention(predictor: Predictor, data: Any, future: Any, kind: str | None, columns: dict[str, Any]) -> xr.DataArray:
     """See `Forecaster.attention`."""
     window, panel = predictor.last_windows(data, future, **columns)
     network, spec = predictor.network, predictor.spec
@@ -122,7 +118,7 @@ class _Labels:
 
 @torch.no_grad()
 def importance(
-    predictor: "Predictor", data: Any, windows: int | None, step: int | None, columns: dict[str, Any]
+    predictor: Predictor, data: Any, windows: int | None, step: int | None, columns: dict[str, Any]
 ) -> pd.DataFrame:
     """See `Forecaster.importance`."""
     network, spec = predictor.network, predictor.spec
@@ -174,6 +170,7 @@ def _mae(network: ForecastNetwork, batches: list[Batch], spec: TableSpec) -> Ten
     total, count = torch.zeros(spec.targets, dtype=torch.float64), torch.zeros(spec.targets, dtype=torch.float64)
     for batch in batches:
         forecast = network(batch.past, batch.known, batch.observed)[:, : spec.targets]
+        check_answer(forecast, spec, network, batch.past)
         if network.levels is not None:
             forecast = at_levels(forecast, network.levels, [0.5])[..., 0]
         there = ~batch.future.isnan()

@@ -22,18 +22,17 @@ from tsattn import checkpoint
 from tsattn.contracts import ForecastNetwork, TableSpec
 from tsattn.data.calendar import Marks
 from tsattn.forecasting import calibration, frames, learning
-from tsattn.forecasting.learning import Loss, Mode, Roles, Training
+from tsattn.forecasting.learning import Columns, Loss, Mode, Pace, Roles, Training
 from tsattn.forecasting.predictor import Predictor
 from tsattn.forecasting.recipes import Recipe, recipe_of, whole
 from tsattn.layers.probabilistic import CalibratedForecaster, Distribution
 from tsattn.quantiles import at_levels, check_levels
+from tsattn.tasks.optim import Optimizer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 log = logging.getLogger(__name__)
-
-Columns = str | Sequence[str]
 
 
 class Forecaster(
@@ -52,7 +51,8 @@ class Forecaster(
     Attributes:
         network: The network, in eval mode; None before `fit`.
         spec: Names, units and statistics of the table; None before `fit`.
-        about: How it was trained, in plain data.
+        about: How it was trained, in plain data: `training` holds the settings that were used (learning rate, batch
+            size, loss, schedule, optimiser, ...), `fit` what came of them (epochs, losses of each).
 
     Raises:
         ValueError: If there is no such model, or it has no such argument.
@@ -85,7 +85,7 @@ class Forecaster(
             about: How it was trained.
         """
         made = cls.__new__(cls)
-        made.recipe = Recipe.of(network, (about or {}).get("training", {}))
+        made.recipe = Recipe.of(network)
         made.network, made.spec, made.about = network.eval(), spec, about or {}
         return made
 
@@ -110,7 +110,7 @@ class Forecaster(
         if loaded.spec is None:
             raise ValueError(
                 f"{path} holds weights without a table's statistics (they were imported, not trained here), so a "
-                "forecast would have no scale. Run `tsattn fit` or `tsattn test` with --model.weights on a table."
+                "forecast would have no scale: train it on a table first (`tsattn fit`, starting from these weights)."
             )
         return cls.of(loaded.network, loaded.spec, loaded.about)
 
@@ -184,14 +184,18 @@ class Forecaster(
         distribution: Distribution = "quantile",
         val_size: int | float = 0.1,
         item_id: str | None = None,
-        timestamp: str | None = None,
+        timestamp: str | Sequence[str] | None = None,
         freq: str | None = None,
         marks: Marks = "true",
-        loss: Loss = "mse",
+        loss: Loss | None = None,
         max_epochs: int | None = None,
         learning_rate: float | None = None,
         batch_size: int | None = None,
         patience: int | None = None,
+        schedule: Pace = "cosine",
+        optimizer: Optimizer | None = None,
+        weight_decay: float | None = None,
+        betas: Sequence[float] | None = None,
         seed: int = 0,
         verbose: bool = False,
         trainer_kwargs: dict[str, Any] | None = None,
@@ -209,29 +213,44 @@ class Forecaster(
                 distribution ("student-t").
             val_size: Last rows of each item, or their share of it, by which the best epoch is chosen; 0: none.
             item_id: Column of items; None: "item_id" if there is one, else all rows are of one item.
-            timestamp: Column of times; None: found; "none": rows are equally spaced and have no times.
+            timestamp: Column of times; several: day and time of day, or year, month, day, ..., to be joined; None:
+                found; "none": rows are equally spaced and have no times.
             freq: Step to put the rows on ("h"): absent rows are missing ones, then and in every table that it is given
                 later; None: absent rows are an error.
             marks: Calendar features, as in `tsattn fit`; a network that reads none gets none.
-            loss: Minimised, on standardised values, where no quantiles are.
-            max_epochs: None: the model's shipped configuration's.
-            learning_rate: None: the same, times the square root of how much larger the batch is than there.
-            batch_size: Windows in a training batch; None: the same, but at least 32.
-            patience: Epochs without a smaller validation loss after which training ends; None: the same.
-            seed: Of the first weights, and of the order of the windows.
+            loss: Minimised, on standardised values: "mse", "mae" or "huber"; None: that of the model's shipped
+                configuration, "mse". Quantiles have a loss of their own.
+            max_epochs: None: as in the shipped configuration.
+            learning_rate: Largest one; None: as there, times the square root of how much larger the batch is.
+            batch_size: Windows in a training batch; None: as there, but at least 32.
+            patience: Epochs without a smaller validation loss after which training ends; None: as there.
+            schedule: How the learning rate changes over the epochs: "cosine" (half a cosine down to 0 over
+                `max_epochs`), "constant", "type1" (halved every epoch from the third on), "type3" (times 0.9 every
+                epoch from the fifth on), "onecycle" (step by step), and the two of PatchTST's authors,
+                "constant-patchtst" and "type3-patchtst"; "paper": that of the shipped configuration, which is made for
+                a benchmark.
+            optimizer: "adam" or "adamw"; None: as in the shipped configuration, and so for the next two.
+            weight_decay: Decoupled with "adamw".
+            betas: Of Adam.
+            seed: Random seed of the first weights and of the order of the windows.
             verbose: Whether each epoch prints a line.
             trainer_kwargs: Further arguments of `lightning.Trainer` (accelerator="gpu", gradient_clip_val=1.0, ...).
 
+        Ctrl-C ends the training; the best epoch so far is kept, with a warning, and `about["fit"]["interrupted"]` is
+        True.
+
         Raises:
-            ValueError: If a column is absent, broken or of no use to the network, the rows are too few, or the clock is
-                not regular.
+            ValueError: If a column is absent, broken or of no use to the network, the rows are too few, the clock is
+                not regular, or an argument is not possible.
+            KeyboardInterrupt: If it is interrupted before the first epoch has ended.
         """
         frame, origin = frames.to_pandas(data)
         roles = Roles.of(frame, target, past_covariates, known_covariates, static_covariates, item_id, timestamp)
         levels = None if quantile_levels is None else check_levels(quantile_levels)
         training = Training(
             val_size=val_size, loss=loss, max_epochs=max_epochs, learning_rate=learning_rate, batch_size=batch_size,
-            patience=patience, seed=seed, verbose=verbose, trainer_kwargs=trainer_kwargs,
+            patience=patience, schedule=schedule, optimizer=optimizer, weight_decay=weight_decay, betas=betas,
+            seed=seed, verbose=verbose, trainer_kwargs=trainer_kwargs,
         )  # fmt: skip
         network, spec, about = learning.train(
             self.recipe, frame, roles, training,
@@ -248,13 +267,17 @@ class Forecaster(
         lora_rank: int = 8,
         val_size: int | float = 0.1,
         item_id: str | None = None,
-        timestamp: str | None = None,
+        timestamp: str | Sequence[str] | None = None,
         freq: str | None = None,
-        loss: Loss = "mse",
+        loss: Loss | None = None,
         max_epochs: int | None = None,
         learning_rate: float | None = None,
         batch_size: int | None = None,
         patience: int | None = None,
+        schedule: Pace = "cosine",
+        optimizer: Optimizer | None = None,
+        weight_decay: float | None = None,
+        betas: Sequence[float] | None = None,
         seed: int = 0,
         verbose: bool = False,
         trainer_kwargs: dict[str, Any] | None = None,
@@ -278,6 +301,10 @@ class Forecaster(
             learning_rate: See there.
             batch_size: See there.
             patience: See there.
+            schedule: See there.
+            optimizer: See there.
+            weight_decay: See there.
+            betas: See there.
             seed: See there.
             verbose: See there.
             trainer_kwargs: See there.
@@ -293,7 +320,8 @@ class Forecaster(
         item, clock = self._predictor.columns(frame, item_id, timestamp)
         training = Training(
             val_size=val_size, loss=loss, max_epochs=max_epochs, learning_rate=learning_rate, batch_size=batch_size,
-            patience=patience, seed=seed, verbose=verbose, trainer_kwargs=trainer_kwargs,
+            patience=patience, schedule=schedule, optimizer=optimizer, weight_decay=weight_decay, betas=betas,
+            seed=seed, verbose=verbose, trainer_kwargs=trainer_kwargs,
         )  # fmt: skip
         found, spec, about = learning.train(
             self.recipe, frame, Roles.from_spec(spec), training,
@@ -310,7 +338,7 @@ class Forecaster(
         size: int | float | None = None,
         local: bool | None = None,
         item_id: str | None = None,
-        timestamp: str | None = None,
+        timestamp: str | Sequence[str] | None = None,
         freq: str | None = None,
     ) -> "Forecaster":
         """Give any trained forecaster intervals by what it got wrong lately, and return a new one (split conformal).
@@ -344,7 +372,7 @@ class Forecaster(
         return self._with(made, self._predictor.spec, {**self.about, "calibration": about})
 
     def _with(self, network: ForecastNetwork, spec: TableSpec, about: dict[str, Any]) -> "Forecaster":
-        made = type(self).of(network, spec, {"tsattn": tsattn.__version__, **about, "training": self.recipe.training})
+        made = type(self).of(network, spec, {"tsattn": tsattn.__version__, **about})
         made.recipe = self.recipe
         return made
 
@@ -401,7 +429,7 @@ class Forecaster(
         future_df: Any = None,
         *,
         item_id: str | None = None,
-        timestamp: str | None = None,
+        timestamp: str | Sequence[str] | None = None,
         freq: str | None = None,
     ) -> tuple[Float[Tensor, "item variate context"], Float[Tensor, "item known total"] | None]:
         """Return what `predict`, or an exported file, has to be given to forecast the steps after each item's last row.
@@ -427,7 +455,7 @@ class Forecaster(
         horizon: int | None = None,
         quantile_levels: Sequence[float] | None = None,
         item_id: str | None = None,
-        timestamp: str | None = None,
+        timestamp: str | Sequence[str] | None = None,
         freq: str | None = None,
     ) -> Any:
         """Forecast the steps that follow each item's last row.
@@ -466,7 +494,7 @@ class Forecaster(
         horizon: int | None = None,
         quantile_levels: Sequence[float] | None = None,
         item_id: str | None = None,
-        timestamp: str | None = None,
+        timestamp: str | Sequence[str] | None = None,
         freq: str | None = None,
     ) -> Any:
         """Forecast the last windows of a table as if each were now, without training again.
@@ -505,7 +533,7 @@ class Forecaster(
         *,
         kind: str | None = None,
         item_id: str | None = None,
-        timestamp: str | None = None,
+        timestamp: str | Sequence[str] | None = None,
         freq: str | None = None,
     ) -> xr.DataArray:
         """Return what the network looked at when it forecast the steps after the last row.
@@ -538,7 +566,7 @@ class Forecaster(
         windows: int | None = None,
         step: int | None = None,
         item_id: str | None = None,
-        timestamp: str | None = None,
+        timestamp: str | Sequence[str] | None = None,
         freq: str | None = None,
     ) -> pd.DataFrame:
         """Say how much worse the forecasts of the last windows get when each column is taken away (ablation).

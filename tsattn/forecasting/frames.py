@@ -14,6 +14,7 @@ import pandas as pd
 import xarray as xr
 from jaxtyping import Float
 
+from tsattn.data import clock as clocks
 from tsattn.data import tables
 from tsattn.data.panel import ALONE, Panel, to_categories
 
@@ -208,7 +209,7 @@ def values_ahead(
     names: Sequence[str],
     texts: Sequence[str],
     item: str | None,
-    clock: str | None,
+    clock: str | Sequence[str] | None,
     steps: int,
 ) -> dict[str, np.ndarray]:
     """Read the known covariates of the steps that follow each item's last row.
@@ -254,16 +255,24 @@ def values_ahead(
         )
     wanted = panel.times_after(steps)
     times: pd.Index | None = None
-    if panel.frequency:
-        times, _ = tables.find_clock(rest, clock, None, "future_df", "timestamp")
+    if panel.has_clock:
+        codes = place if len(panel.items) > 1 else None
+        times = clocks.find(rest, clock, None, "future_df", door="panel", codes=codes, keep=names).times
         assert times is not None
-        if str(times.tz or "") != panel.zone:
+        zone = str(getattr(times, "tz", None) or "")
+        if zone != panel.zone:
             raise ValueError(
-                f"future_df has times in the zone {times.tz or 'none'}, the history in {panel.zone or 'none'}, "
+                f"future_df has times in the zone {zone or 'none'}, the history in {panel.zone or 'none'}, "
                 "expected the same one; bring it there by `dt.tz_convert` or `dt.tz_localize`."
             )
-        ticks = times.as_unit("ns").asi8
-        asked = wanted.as_unit("ns").asi8  # type: ignore[attr-defined]
+        if isinstance(times, pd.DatetimeIndex) != isinstance(wanted, pd.DatetimeIndex):
+            raise ValueError(
+                f"future_df has times such as {times[0]}, the history such as {wanted[0]}, expected the same kind of "
+                "clock."
+            )
+        ticks, asked = (
+            clocks.ticks(t.as_unit("ns") if isinstance(t, pd.DatetimeIndex) else t) for t in (times, wanted)
+        )
     else:
         ticks = np.asarray(pd.Series(place).groupby(place).cumcount())  # in the order of the rows
         asked = np.tile(np.arange(steps), len(panel.items))

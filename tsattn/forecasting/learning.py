@@ -4,6 +4,7 @@ Ours. Statistics come from the training rows alone; the windows of validation pr
 """
 
 import dataclasses
+import difflib
 import logging
 import math
 import numbers
@@ -18,7 +19,8 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from tsattn.contracts import Covariate, ForecastNetwork, Role, TableSpec
-from tsattn.data import calendar, tables
+from tsattn.data import calendar, keys, tables
+from tsattn.data import clock as clocks
 from tsattn.data import panel as panels
 from tsattn.data.calendar import Marks
 from tsattn.data.panel import Panel
@@ -26,11 +28,15 @@ from tsattn.forecasting.frames import check_names
 from tsattn.forecasting.recipes import Recipe, whole
 from tsattn.layers.lora import add_adapters, merge_adapters
 from tsattn.layers.probabilistic import Distribution, with_levels
+from tsattn.tasks.optim import Optimizer, Schedule
 
 log = logging.getLogger(__name__)
 
 Mode = Literal["full", "head", "lora"]
 Loss = Literal["mse", "mae", "huber"]
+Columns = str | int | np.integer | Sequence[str | int | np.integer]  # one name or several; 101 names the column "101"
+Pace = Schedule | Literal["paper"]
+PACES: tuple[str, ...] = (*get_args(Schedule), "paper")
 
 
 @dataclass(frozen=True)
@@ -51,12 +57,12 @@ class Roles:
     def of(
         cls,
         frame: pd.DataFrame,
-        target: str | Sequence[str] | None,
-        past: str | Sequence[str],
-        known: str | Sequence[str],
-        static: str | Sequence[str],
+        target: Columns | None,
+        past: Columns,
+        known: Columns,
+        static: Columns,
         item: str | None,
-        clock: str | None,
+        clock: str | Sequence[str] | None,
     ) -> "Roles":
         """Sort out the columns of a frame.
 
@@ -84,23 +90,14 @@ class Roles:
                     raise ValueError(f"{name!r} is {twice}, expected one role for each column.")
                 owner[name] = role
         if target is None:
-            usual = set(tables.CLOCK_NAMES) | {n.capitalize() for n in tables.CLOCK_NAMES}
-            times = usual if clock in (None, "none") else {clock}
-            other = {*owner, *times, item or "item_id"}
-            declared["target"] = [
-                name
-                for name in frame.columns
-                if name not in other
-                and pd.api.types.is_numeric_dtype(frame[name].dtype)
-                and not pd.api.types.is_bool_dtype(frame[name].dtype)
-            ]
-            rest = [n for n in frame.columns if n not in other and n not in declared["target"]]
-            rest = [n for n in rest if not pd.api.types.is_datetime64_any_dtype(frame[n].dtype)]
-            if declared["target"] and clock in (None, "none") and not isinstance(frame.index, pd.DatetimeIndex):
-                found = tables.find_clock(frame, clock, None, "The table", "timestamp")[1]
-                rest = [n for n in rest if n != found]
-            if rest:
-                log.warning("%s hold no numbers and are left out; name them by a role, or mend them.", rest)
+            found = clocks.find(
+                frame, clock, None, "The table", door="panel", codes=_codes(frame, item), keep=[*owner], quiet=True
+            )
+            rest = frame.drop(columns=[n for n in {*found.columns, item or "item_id"} if n in frame and n not in owner])
+            chosen = keys.readable(
+                rest, "The table", named=[*owner], others=found.others, first=frame.columns[0], truth=False
+            )
+            declared["target"] = [name for name in chosen if name not in owner]
         if not declared["target"]:
             raise ValueError(
                 f"No column of {tables.listed(frame.columns)} is left to forecast, expected one of numbers; name it by "
@@ -132,12 +129,21 @@ class Roles:
         return [name for name, _, text in self.covariates if text]
 
 
-def _names(role: str, given: str | Sequence[str] | None) -> list[str]:
-    if given is None or isinstance(given, str):
-        return [] if given is None else [given]
-    if not isinstance(given, Iterable) or not all(isinstance(name, str) for name in given):
+def _codes(frame: pd.DataFrame, item: str | None) -> np.ndarray | None:
+    """Number the items of a frame by row; None if it has no column of them."""
+    name = item or "item_id"
+    return pd.factorize(frame[name])[0] if name in frame.columns else None
+
+
+def _names(role: str, given: Columns | None) -> list[str]:
+    """Return names as the text that they are in a table; the number 101 names the column "101"."""
+    if given is None:
+        return []
+    single = isinstance(given, str | int | np.integer)
+    names = [given] if single or not isinstance(given, Iterable) else list(given)
+    if not all(isinstance(name, str | int | np.integer) for name in names):
         raise ValueError(f"{role} is {given!r}, expected the name of a column, or several.")
-    return list(given)
+    return [str(name) for name in names]
 
 
 def rows_of(size: int | float, lengths: Int[np.ndarray, " item"]) -> Int[np.ndarray, " item"]:
@@ -184,11 +190,15 @@ class Training:
 
     Attributes:
         val_size: Last rows of each item, or their share of it, by which the best epoch is chosen.
-        loss: Minimised where no quantiles are.
-        max_epochs: None: as in the recipe, and so for the next three.
-        learning_rate: Of the first epoch.
+        loss: Minimised where no quantiles are; None: as in the recipe, and so for the next four.
+        max_epochs: Epochs.
+        learning_rate: Largest one.
         batch_size: Windows in a training batch.
         patience: Epochs without a smaller validation loss after which training ends.
+        schedule: How the learning rate changes; "paper": as in the recipe.
+        optimizer: None: as in the recipe, and so for the next two.
+        weight_decay: Of the optimiser.
+        betas: Of the optimiser.
         seed: Of the first weights, and of the order of the windows.
         verbose: Whether each epoch prints a line.
         trainer_kwargs: Further arguments of `lightning.Trainer`.
@@ -198,41 +208,75 @@ class Training:
     """
 
     val_size: int | float = 0.1
-    loss: Loss = "mse"
+    loss: Loss | None = None
     max_epochs: int | None = None
     learning_rate: float | None = None
     batch_size: int | None = None
     patience: int | None = None
+    schedule: Pace = "cosine"
+    optimizer: Optimizer | None = None
+    weight_decay: float | None = None
+    betas: Sequence[float] | None = None
     seed: int = 0
     verbose: bool = False
     trainer_kwargs: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        if self.loss not in get_args(Loss):
-            raise ValueError(f'loss is "{self.loss}", expected one of {", ".join(get_args(Loss))}.')
+        words = {"loss": get_args(Loss), "schedule": PACES, "optimizer": get_args(Optimizer)}
+        for name, allowed in words.items():
+            value = getattr(self, name)
+            if value not in allowed and (value is not None or name == "schedule"):
+                near = difflib.get_close_matches(str(value), allowed, n=1)
+                hint = f" Did you mean {near[0]!r}?" if near else ""
+                raise ValueError(f"{name} is {value!r}, expected one of {', '.join(allowed)}.{hint}")
         for name, least in (("max_epochs", 1), ("batch_size", 1), ("patience", 0), ("seed", 0)):
             if getattr(self, name) is not None:  # numpy's numbers, too, which Lightning and JSON do not take
                 object.__setattr__(self, name, whole(name, getattr(self, name), least))
         rate = self.learning_rate
         if rate is not None and not (isinstance(rate, numbers.Real) and 0 < rate < math.inf):
             raise ValueError(f"learning_rate is {rate!r}, expected a number above 0.")
+        decay = self.weight_decay
+        if decay is not None and not (isinstance(decay, numbers.Real) and 0 <= decay < math.inf):
+            raise ValueError(f"weight_decay is {decay!r}, expected a number of at least 0.")
+        if self.betas is not None:
+            object.__setattr__(self, "betas", _betas(self.betas))
+        if self.trainer_kwargs is not None and not isinstance(self.trainer_kwargs, dict):
+            raise ValueError(
+                f"trainer_kwargs is {self.trainer_kwargs!r}, expected arguments of lightning.Trainer by name, such as "
+                "{'gradient_clip_val': 1.0}."
+            )
 
     def settled(self, recipe: Recipe) -> dict[str, Any]:
-        """Return the arguments of `tasks.fit.fit`, a recipe's where none was given."""
-        given = {
-            "max_epochs": self.max_epochs,
-            "batch_size": self.batch_size,
-            "patience": self.patience,
-            "lr": self.learning_rate,
-        }
-        return {
-            **recipe.training,
-            **{name: value for name, value in given.items() if value is not None},
+        """Return the arguments of `tasks.fit.fit`: the whole of a recipe's task, and what was given in its place."""
+        settings = recipe.settings
+        task = {
             "loss": self.loss,
+            "lr": self.learning_rate,
+            "schedule": None if self.schedule == "paper" else self.schedule,
+            "optimizer": self.optimizer,
+            "weight_decay": self.weight_decay,
+            "betas": self.betas,
+        }
+        counts = {"max_epochs": self.max_epochs, "batch_size": self.batch_size, "patience": self.patience}
+        return {
+            **settings.task,
+            **({"betas": _betas(settings.task["betas"])} if "betas" in settings.task else {}),
+            **{name: value for name, value in task.items() if value is not None},
+            **{name: getattr(settings, name) if value is None else value for name, value in counts.items()},
             "seed": self.seed,
             "verbose": self.verbose,
-            "trainer_kwargs": self.trainer_kwargs,
+            "trainer_kwargs": {**settings.trainer, **(self.trainer_kwargs or {})},
         }
+
+
+def _betas(betas: Any) -> tuple[float, float]:
+    try:
+        first, second = (float(beta) for beta in betas)
+    except (TypeError, ValueError):
+        first = second = math.nan
+    if not (0 <= first < 1 and 0 <= second < 1):
+        raise ValueError(f"betas is {betas!r}, expected two numbers from 0 to below 1, such as (0.9, 0.999).")
+    return first, second
 
 
 def train(
@@ -242,7 +286,7 @@ def train(
     training: Training,
     *,
     item: str | None,
-    timestamp: str | None,
+    timestamp: str | Sequence[str] | None,
     freq: str | None,
     units: dict[str, str],
     marks: Marks = "true",
@@ -280,21 +324,30 @@ def train(
     """
     from tsattn.tasks.fit import fit
 
-    if levels is None and distribution != "quantile":
+    if start is None and levels is None and distribution != "quantile":
         raise ValueError(
             f'distribution is "{distribution}", but no `quantile_levels` were asked for, expected some, such as '
             "(0.1, 0.5, 0.9)."
         )
+    arguments = training.settled(recipe)
+    of_recipe = arguments.pop("quantiles", None), arguments.pop("distribution", None)
+    if start is None and levels is None and of_recipe[0] is not None:
+        levels, distribution = tuple(of_recipe[0]), of_recipe[1] or distribution
+    if (levels or (start is not None and start.levels)) and training.loss is not None:
+        raise ValueError(
+            f"loss is {training.loss!r}, and quantiles have a loss of their own (pinball, or the likelihood of their "
+            "distribution), expected one of the two: leave out `loss`, or `quantile_levels`."
+        )
     if mode not in get_args(Mode):
         raise ValueError(f'mode is "{mode}", expected one of {", ".join(get_args(Mode))}.')
     context, horizon = recipe.lengths
-    frequency = None if before is None else before.frequency
+    frequency, step = (None, None) if before is None else (before.frequency, before.step)
     freq = freq or (before.gaps if before is not None else None) or None
     panel = panels.read_panel(
         frame, roles.numbers, roles.texts, item=item, timestamp=timestamp, freq=freq, frequency=frequency,
-        what="The table",
+        step=step, what="The table",
     )  # fmt: skip
-    clock = timestamp if timestamp not in (None, "none") else "timestamp"
+    clock = timestamp if isinstance(timestamp, str) and timestamp != "none" else "timestamp"
     names = (item or "item_id", clock) if before is None else before.columns
     check_names(names, levels or ())
     if before is not None:
@@ -328,13 +381,14 @@ def train(
                 "choose a larger `val_size`.",
                 int(validation.max()), horizon,
             )  # fmt: skip
-        told = fit(network, windows, starts, held_out, spec, **training.settled(recipe))
+        used, outcome = fit(network, windows, starts, held_out, spec, **arguments)
     merge_adapters(network)
     network.requires_grad_(True)
     about = {
         "torch": str(torch.__version__),
+        "training": used,
         "fit": {
-            **told,
+            **outcome,
             "mode": mode if start is not None else "from scratch",
             "seed": training.seed,
             "val_size": float(training.val_size) if training.val_size < 1 else int(training.val_size),
@@ -386,6 +440,7 @@ def _specify(
         columns=names,
         zone=panel.zone,
         gaps=gaps,
+        step=panel.step,
     )
 
 

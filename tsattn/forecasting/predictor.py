@@ -6,7 +6,7 @@ Ours. `Forecaster` is the door to it; explanations and plots use it, too. It nei
 import dataclasses
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,17 +15,20 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from tsattn import messages
 from tsattn.contracts import Batch, ForecastNetwork, TableSpec
 from tsattn.data import panel as panels
 from tsattn.data import tables
 from tsattn.data.panel import Panel
 from tsattn.data.windows import Windows
-from tsattn.forecasting import frames
+from tsattn.forecasting import frames, paths
 from tsattn.forecasting.frames import Forecast, Origin
 from tsattn.forecasting.recipes import whole
 from tsattn.quantiles import at_levels, check_levels
 
 log = logging.getLogger(__name__)
+
+SERIES = 16384  # that a network is given at a time: windows x (variates + known rows)
 
 
 class Predictor:
@@ -58,7 +61,7 @@ class Predictor:
         horizon: int | None = None,
         quantile_levels: Sequence[float] | None = None,
         item_id: str | None = None,
-        timestamp: str | None = None,
+        timestamp: str | Sequence[str] | None = None,
         freq: str | None = None,
     ) -> tuple[Forecast, Origin]:
         """See `Forecaster.predict_df`."""
@@ -104,7 +107,7 @@ class Predictor:
         missing = scaled.isnan()
         observed = ~missing if missing.any() else None
         self._refuse_missing(observed, ahead)
-        forecast = network(scaled, ahead, observed)[:, : spec.targets]
+        forecast = self.ask(scaled, ahead, observed)
         return spec.restore(forecast if network.levels is not None else forecast[..., None]).to(
             past.device, past.dtype if past.is_floating_point() else torch.float32
         )
@@ -130,7 +133,7 @@ class Predictor:
         horizon: int | None,
         quantile_levels: Sequence[float] | None,
         item_id: str | None,
-        timestamp: str | None,
+        timestamp: str | Sequence[str] | None,
         freq: str | None,
     ) -> tuple[Forecast, Origin]:
         """See `Forecaster.backtest`."""
@@ -155,21 +158,29 @@ class Predictor:
         )  # fmt: skip
         return forecast, origin
 
-    def columns(self, frame: pd.DataFrame, item: str | None, clock: str | None) -> tuple[str | None, str | None]:
+    def columns(
+        self, frame: pd.DataFrame, item: str | None, clock: str | Sequence[str] | None
+    ) -> tuple[str | None, str | Sequence[str] | None]:
         """Return the columns of items and times: as asked for, else as in the training if they are there."""
         spec = self.spec
         names = {str(name).strip() for name in frame.columns}
         if item is None and spec.columns[0] in names:
             item = spec.columns[0]
         if clock is None:
-            clock = "none" if not spec.frequency else spec.columns[1] if spec.columns[1] in names else None
+            clock = (
+                "none" if not (spec.frequency or spec.step) else spec.columns[1] if spec.columns[1] in names else None
+            )
         return item, clock
 
-    def names(self, item: str | None, clock: str | None) -> tuple[str, str]:
+    def names(self, item: str | None, clock: str | Sequence[str] | None) -> tuple[str, str]:
         """Return what the columns of items and times are called in an answer."""
-        return item or self.spec.columns[0], clock if clock not in (None, "none") else self.spec.columns[1]
+        return item or self.spec.columns[0], clock if isinstance(clock, str) and clock != "none" else self.spec.columns[
+            1
+        ]
 
-    def read(self, data: Any, item: str | None, clock: str | None, freq: str | None) -> tuple[Panel, Origin]:
+    def read(
+        self, data: Any, item: str | None, clock: str | Sequence[str] | None, freq: str | None
+    ) -> tuple[Panel, Origin]:
         """Return the columns that the network needs, checked against the table that it was trained on.
 
         Raises:
@@ -184,8 +195,9 @@ class Predictor:
         texts = [c.name for c in spec.covariates if c.categories is not None]
         freq = freq or spec.gaps or None
         panel = panels.read_panel(
-            frame, numbers, texts, item=item, timestamp=clock, freq=freq, frequency=spec.frequency, what="The table"
-        )
+            frame, numbers, texts, item=item, timestamp=clock, freq=freq, frequency=spec.frequency, step=spec.step,
+            what="The table",
+        )  # fmt: skip
         panels.check_zone(panel, spec)
         for covariate in spec.covariates:
             if covariate.role == "static":  # in whichever of an item's rows it stands
@@ -225,7 +237,7 @@ class Predictor:
         return tuple(wanted)
 
     def _known_ahead(
-        self, future: Any, panel: Panel, steps: int, item: str | None, clock: str | None
+        self, future: Any, panel: Panel, steps: int, item: str | None, clock: str | Sequence[str] | None
     ) -> dict[str, np.ndarray]:
         spec = self.spec
         known = [c for c in spec.covariates if c.role == "known"]
@@ -243,10 +255,14 @@ class Predictor:
         item, clock = self.columns(columns, item, clock)
         numbers = [c.name for c in known if c.categories is None]
         texts = [c.name for c in known if c.categories is not None]
-        return frames.values_ahead(future, panel, numbers, texts, item, clock, steps)
+        values = frames.values_ahead(future, panel, numbers, texts, item, clock, steps)
+        for covariate in known:
+            if covariate.categories is not None:
+                panels.check_categories(covariate, values[covariate.name], panel.times_after(steps), _rows_ahead())
+        return values
 
     def _windows_ahead(
-        self, panel: Panel, future: Any, steps: int, item: str | None, clock: str | None
+        self, panel: Panel, future: Any, steps: int, item: str | None, clock: str | Sequence[str] | None
     ) -> tuple[Windows, Int[Tensor, " item"], pd.Index]:
         """Return the window of each item whose horizon follows its last row, as long as whole blocks, and the times."""
         spec = self.spec
@@ -266,7 +282,7 @@ class Predictor:
         future_df: Any = None,
         *,
         item_id: str | None = None,
-        timestamp: str | None = None,
+        timestamp: str | Sequence[str] | None = None,
         freq: str | None = None,
     ) -> tuple[Batch, Panel]:
         """Return what the network is given to forecast the steps after the last row, and the rows that it reads."""
@@ -303,7 +319,7 @@ class Predictor:
         step: int,
         *,
         item_id: str | None = None,
-        timestamp: str | None = None,
+        timestamp: str | Sequence[str] | None = None,
         freq: str | None = None,
     ) -> Iterator[Batch]:
         """Return each item's last windows in batches, `step` rows apart, with what came; None: at most 50."""
@@ -347,7 +363,7 @@ class Predictor:
         """Cut windows in batches that fit any machine, on the network's device."""
         buffer = windows.to(self.device)
         rows = len(windows.values) + (0 if windows.known is None else len(windows.known))
-        size = max(1, min(512, 16384 // rows))
+        size = max(1, min(512, SERIES // rows))
         for part in starts.to(buffer.device).split(size):
             batch = buffer.gather(part)
             self._refuse_missing(batch.observed, batch.known)
@@ -392,12 +408,16 @@ class Predictor:
     def _decode(self, batch: Batch, steps: int) -> Float[Tensor, "batch target step *level"]:
         """Forecast `steps` steps, standardised, in blocks of the trained horizon.
 
-        Each block reads what was forecast before; of quantiles, one path per level, whose forecasts are pooled.
+        Each block reads what was forecast before; of quantiles, each of many paths reads its own (see `paths`).
+
+        Raises:
+            ValueError: If a forecast is not finite, or past covariates would be missing, which the network cannot
+                read.
         """
         network, spec = self.network, self.spec
         context, block = self.context, self.horizon
-        past, observed, known = batch.past, batch.observed, batch.known
-        first = network(past, None if known is None else known[..., : context + block], observed)[:, : spec.targets]
+        known = batch.known
+        first = self.ask(batch.past, None if known is None else known[..., : context + block], batch.observed)
         if steps <= block:
             return first[:, :, :steps]
         if len(spec.variates) > spec.targets and not network.reads_missing:
@@ -405,15 +425,40 @@ class Predictor:
                 f"The horizon {steps} is longer than the trained {block}, and what {spec.variates[spec.targets]!r} "
                 f"will be is not known, which {type(network).__name__} cannot read: {network.why_no_missing}."
             )
-        paths = 1 if network.levels is None else len(network.levels)
-        size, blocks = len(past), [first]
-        past = past.repeat_interleave(paths, 0)
-        known = None if known is None else known.repeat_interleave(paths, 0)
-        observed = None if observed is None else observed.repeat_interleave(paths, 0)
+        blocks = -(-steps // block)
+        if network.levels is None:
+            found = [first]
+            ask = self._going_on(batch, 1)
+            for number in range(1, blocks):
+                found.append(ask(found[-1], number))
+            return torch.cat(found, 2)[:, :, :steps]
+        rows = len(spec.variates) + (0 if known is None else known.shape[1])
+        size = max(1, SERIES // (rows * paths.PATHS))
+        parts = []
+        for begin in range(0, len(first), size):
+            part = Batch(*(None if rows is None else rows[begin : begin + size] for rows in batch))  # type: ignore[arg-type]
+            copies = paths.PATHS if len(network.levels) > 1 else 1
+            ask = self._going_on(part, copies)
+            parts.append(paths.extend(ask, first[begin : begin + size], network.levels, blocks))
+        return torch.cat(parts)[:, :, :steps]
+
+    def _going_on(self, batch: Batch, copies: int) -> Callable[[Tensor, int], Tensor]:
+        """Return a function that forecasts the next block of windows, of each of which there are so many paths.
+
+        It takes the block before as it was forecast or drawn, (window * path, target, step), and the block's number.
+        """
+        spec, context, block = self.spec, self.context, self.horizon
+        past, known, observed = (
+            None if rows is None else rows.repeat_interleave(copies, 0)
+            for rows in (batch.past, batch.known, batch.observed)
+        )
+        assert past is not None
         if observed is None and len(spec.variates) > spec.targets:
             observed = torch.ones_like(past, dtype=torch.bool)
-        for begin in range(block, steps, block):
-            path = blocks[-1] if network.levels is None else blocks[-1].movedim(-1, 1).flatten(0, 1)
+
+        def ask(path: Tensor, number: int) -> Tensor:
+            nonlocal past, observed
+            assert past is not None
             unknown = path.new_full((len(path), len(spec.variates) - spec.targets, block), torch.nan)
             past = torch.cat([past, torch.cat([path, unknown], 1)], -1)[..., -context:]
             if observed is not None:
@@ -421,18 +466,55 @@ class Predictor:
                     [torch.ones_like(path, dtype=torch.bool), torch.zeros_like(unknown, dtype=torch.bool)], 1
                 )
                 observed = torch.cat([observed, there], -1)[..., -context:]
-            ahead = None if known is None else known[..., begin : begin + context + block]
-            found = network(past, ahead, observed)[:, : spec.targets]
-            if network.levels is not None:  # (batch, path, target, step, level) -> all numbers of all paths
-                pooled = found.unflatten(0, (size, paths)).permute(0, 2, 3, 1, 4).flatten(-2)
-                found = torch.quantile(pooled, pooled.new_tensor(network.levels), dim=-1).movedim(0, -1)
-            blocks.append(found)
-        return torch.cat(blocks, 2)[:, :, :steps]
+            begin = number * block
+            return self.ask(past, None if known is None else known[..., begin : begin + context + block], observed)
+
+        return ask
+
+    def ask(
+        self, past: Tensor, known: Tensor | None, observed: Tensor | None
+    ) -> Float[Tensor, "batch target horizon *level"]:
+        """Return the network's forecast of the targets, standardised.
+
+        Raises:
+            ValueError: If a number of it is not finite.
+        """
+        network, spec = self.network, self.spec
+        forecast = network(past, known, observed)[:, : spec.targets]
+        check_answer(forecast, spec, network, past)
+        return forecast
 
 
 def inputs_of(batch: Batch) -> tuple[Tensor, Tensor | None, Bool[Tensor, "batch variate context"] | None]:
     """Return what a network is called with."""
     return batch.past, batch.known, batch.observed
+
+
+def _rows_ahead() -> str:
+    """Name the table of what is known ahead as the caller does."""
+    return "The table of `--future`" if messages.on_command_line() else "future_df"
+
+
+def check_answer(
+    forecast: Float[Tensor, "batch target horizon *level"], spec: TableSpec, network: ForecastNetwork, past: Tensor
+) -> None:
+    """Raise ValueError if a forecast is not finite: weights or values are, or overflow."""
+    if bool(forecast.isfinite().all()):
+        return
+    target = int((~forecast.isfinite()).nonzero()[0, 1])
+    broken = [name for name, values in network.state_dict().items() if not bool(values.isfinite().all())]
+    infinite = past.isinf().any(-1).any(0)
+    if broken:
+        cause = f"the weights {broken[0]} are not finite: train it again, with a lower learning rate, or load it again"
+    elif infinite.any():
+        place = int(infinite.nonzero()[0, 0])
+        cause = f"{spec.variates[place]!r} holds a value that is not finite or too large for its type: correct it"
+    else:
+        size = float(past.nan_to_num().abs().max())
+        cause = f"the network's numbers overflow (the values that it read reach {size:.3g} deviations)"
+    raise ValueError(
+        f"The forecast of {spec.target_names[target]!r} is not a finite number, expected one for every step; {cause}."
+    )
 
 
 def _lengthen(values: np.ndarray, steps: int, blocks: int) -> np.ndarray:

@@ -10,7 +10,8 @@ import inspect
 import logging
 import math
 import operator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 from tsattn import checkpoint, shipped
@@ -19,7 +20,8 @@ from tsattn.layers.probabilistic import ProbabilisticForecaster
 
 log = logging.getLogger(__name__)
 
-TRAINING: dict[str, Any] = {"lr": 1e-4, "schedule": "type1", "batch_size": 32, "max_epochs": 10, "patience": 3}
+TASK = "tsattn.tasks.forecast.ForecastTask"
+SMALLEST_BATCH = 32  # of a shipped model in Python: smaller ones are slow
 
 
 def whole(name: str, value: Any, least: int = 1) -> int:
@@ -45,6 +47,60 @@ def unwrapped(network: ForecastNetwork) -> ForecastNetwork:
 
 
 @dataclass(frozen=True)
+class Settings:
+    """How a model's configuration has it trained: all that it says but the network.
+
+    Attributes:
+        task: Arguments of `ForecastTask`: learning rate, loss, schedule, optimiser, ...
+        batch_size: Windows in a training batch.
+        max_epochs: Epochs.
+        patience: Epochs without a smaller validation loss after which training ends.
+        trainer: Further arguments of `lightning.Trainer`.
+    """
+
+    task: dict[str, Any] = field(default_factory=lambda: {"lr": 1e-4})
+    batch_size: int = 32
+    max_epochs: int = 10
+    patience: int = 3
+    trainer: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, config: dict[str, Any], name: str) -> "Settings":
+        """Read a configuration as `tsattn fit -c` does.
+
+        Raises:
+            ValueError: If it says something that does not belong to the training of a forecaster.
+        """
+        config = copy.deepcopy(config)
+        model, data = config.pop("model"), config.pop("data", {})
+        kind = model.pop("class_path", TASK)
+        if kind != TASK:
+            raise ValueError(f"{name} trains by {kind}, expected {TASK}.")
+        task, of_data, trainer = model.pop("init_args"), data.pop("init_args", {}), config.pop("trainer", {})
+        task.pop("network")
+        data.pop("class_path", None)
+        known = {
+            "batch_size": of_data.pop("batch_size", cls.batch_size),
+            "max_epochs": trainer.pop("max_epochs", cls.max_epochs),
+            "patience": config.pop("patience", cls.patience),
+        }
+        rest = [*config, *(f"model.{key}" for key in model), *(f"data.{key}" for key in {**data, **of_data})]
+        if rest:
+            raise ValueError(
+                f"The configuration {name} says {', '.join(rest)}, which `Forecaster` has no use for, expected what "
+                "belongs to the network, its task and its trainer."
+            )
+        return cls(task, trainer=trainer, **known)
+
+    def with_larger_batch(self) -> "Settings":
+        """Return batches of at least `SMALLEST_BATCH`; the learning rate grows with the square root of the batch."""
+        size = max(SMALLEST_BATCH, self.batch_size)
+        lr = self.task["lr"] * math.sqrt(size / self.batch_size) if "lr" in self.task else None
+        task = self.task if lr is None else {**self.task, "lr": lr}
+        return replace(self, task=task, batch_size=size)
+
+
+@dataclass(frozen=True)
 class Recipe:
     """What a network is made of, before the table is known.
 
@@ -52,21 +108,26 @@ class Recipe:
         name: For messages.
         network: Its class.
         arguments: Of the class.
-        training: Learning rate, schedule, batch size, epochs and patience.
+        settings: How it is trained where nobody says otherwise.
     """
 
     name: str
     network: type[ForecastNetwork]
     arguments: dict[str, Any]
-    training: dict[str, Any] = field(default_factory=lambda: dict(TRAINING))
+    settings: Settings = field(default_factory=Settings)
 
     @classmethod
-    def of(cls, network: ForecastNetwork, training: dict[str, Any] | None = None) -> "Recipe":
-        """Return the recipe of a network that is there; of a wrapped one, that of the innermost."""
+    def of(cls, network: ForecastNetwork) -> "Recipe":
+        """Return the recipe of a network that is there; of a wrapped one, that of the innermost.
+
+        A network of a shipped model is trained as that model's configuration says.
+        """
         inner = unwrapped(network)
         arguments = copy.deepcopy(inner.recipe["init_args"])
         _lengths(arguments).update(context=network.context, horizon=network.horizon)
-        return cls(type(inner).__name__, type(inner), arguments, TRAINING | (training or {}))
+        word = _shipped_models().get(inner.recipe["class_path"])
+        settings = Settings() if word is None else shipped_settings(word)
+        return cls(type(inner).__name__, type(inner), arguments, settings)
 
     @property
     def lengths(self) -> tuple[int, int]:
@@ -81,15 +142,8 @@ class Recipe:
             ValueError: If an argument is impossible, or a column is of no use to the network.
         """
         parameters = inspect.signature(self.network.__init__).parameters
-        variates, targets = len(spec.variates), spec.targets
-        rows = len(spec.known_rows) if spec.covariates else None
-        table: dict[str, Any] = {"variates": variates, "known_rows": rows, "outputs": 1}
-        if "features" in parameters:
-            table["features"] = "S" if variates == 1 else "MS" if targets == 1 else "M"
-            table["targets"] = targets if 1 < targets < variates else None
-        if self.network.takes_future:
-            table["future_covariates"] = spec.future_covariates if spec.covariates else None
-        table = {name: value for name, value in table.items() if name in parameters}
+        told = {**spec.network_arguments, "outputs": 1}
+        table = {name: value for name, value in told.items() if name in parameters}
         made = {name: checkpoint.build(value) if _is_recipe(value) else value for name, value in self.arguments.items()}
         network = self.network(**{**made, **table})
         check_use(network, spec)
@@ -103,25 +157,18 @@ def recipe_of(model: str | type[ForecastNetwork], given: dict[str, Any]) -> Reci
         ValueError: If there is no such model or no such argument, or a class has no lengths.
     """
     if isinstance(model, str):
-        names = [
-            n.removeprefix("forecast/").removesuffix(".yaml") for n in shipped.names() if n.startswith("forecast/")
-        ]
+        names = _words()
         if model.lower() not in names:
             near = difflib.get_close_matches(model.lower(), names, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"There is no model {model!r}, expected one of {', '.join(names)}.{hint}")
-        config = shipped.merged(f"forecast/{model.lower()}.yaml")
-        task = config["model"]["init_args"]
-        module, _, name = task["network"]["class_path"].rpartition(".")
+        made = shipped.merged(f"forecast/{model.lower()}.yaml")["model"]["init_args"]["network"]
+        module, _, name = made["class_path"].rpartition(".")
         network = getattr(importlib.import_module(module), name)
-        arguments = copy.deepcopy(task["network"].get("init_args", {}))
-        training = TRAINING | {key: task[key] for key in ("lr", "schedule") if key in task}
-        of_paper = config.get("data", {}).get("init_args", {}).get("batch_size", 32)
-        training["batch_size"] = max(32, of_paper)  # a smaller one is slow
-        training["lr"] *= math.sqrt(training["batch_size"] / of_paper)
-        training |= {"max_epochs": config["trainer"]["max_epochs"], "patience": config["patience"]}
+        arguments = copy.deepcopy(made.get("init_args", {}))
+        settings = shipped_settings(model.lower())
     elif isinstance(model, type) and issubclass(model, ForecastNetwork):
-        network, arguments, training, name = model, {}, dict(TRAINING), model.__name__
+        network, arguments, settings, name = model, {}, Settings(), model.__name__
     else:
         raise ValueError(
             f"model is {model!r}, expected a name such as 'itransformer', or a class that keeps ForecastNetwork; a "
@@ -145,7 +192,27 @@ def recipe_of(model: str | type[ForecastNetwork], given: dict[str, Any]) -> Reci
             raise ValueError(f"{name} was given no {length}, expected a number of steps.")
         inner[length] = whole(length, inner[length])
     _fit_patches(arguments, given, parameters)
-    return Recipe(name, network, arguments, training)
+    return Recipe(name, network, arguments, settings)
+
+
+def shipped_settings(word: str) -> Settings:
+    """Return how a shipped model is trained in Python."""
+    name = f"forecast/{word}.yaml"
+    return Settings.of(shipped.merged(name), name).with_larger_batch()
+
+
+def _words() -> list[str]:
+    """Return the names of the shipped models."""
+    return [n.removeprefix("forecast/").removesuffix(".yaml") for n in shipped.names() if n.startswith("forecast/")]
+
+
+@cache
+def _shipped_models() -> dict[str, str]:
+    """Return the name of each shipped model by the class of its network."""
+    return {
+        shipped.merged(f"forecast/{word}.yaml")["model"]["init_args"]["network"]["class_path"]: word
+        for word in _words()
+    }
 
 
 def _is_recipe(value: Any) -> bool:

@@ -1,10 +1,8 @@
 """What a forecaster learns: loss, metrics, optimiser, schedule, and the statistics of the table that it was given.
 
-The schedules and early-stopping rules are those of the papers' training scripts (thuml/Time-Series-Library and
-yuqinie98/PatchTST), stated epoch by epoch in `epoch_factors`.
+Optimiser and schedule are made in `tasks/optim.py`, whoever asks: `tsattn fit` or `Forecaster.fit`.
 """
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -13,45 +11,19 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from torchmetrics import MeanMetric
 
 from tsattn import checkpoint as files
+from tsattn import messages
 from tsattn.contracts import Batch, ForecastNetwork, TableSpec
 from tsattn.layers.probabilistic import Distribution, ProbabilisticForecaster, with_levels
 from tsattn.metrics import ForecastErrors, QuantileErrors
 from tsattn.quantiles import at_levels
+from tsattn.tasks.optim import Optimizer, Schedule, adam
 from tsattn.tasks.task import Task
 
 Loss = Literal["mse", "mae", "huber"]
-Schedule = Literal["constant", "constant-patchtst", "type1", "type3", "type3-patchtst", "cosine", "onecycle"]
 LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}
-
-
-def epoch_factors(schedule: Schedule, epochs: int) -> list[float]:
-    """Return the factor on the learning rate during each epoch.
-
-    - `constant`: 1.
-    - `type1`: epochs 1 and 2 at 1, then halved every epoch.
-    - `type3`: epochs 1 to 4 at 1, then times 0.9 every epoch.
-    - `constant-patchtst`, `type3-patchtst`: the same with 1/25 in the first epoch. The official PatchTST code always
-      constructs a one-cycle schedule, which leaves its start value behind; it also leaves Adam's first beta at 0.95.
-    - `cosine`: half a cosine from 1 to 0 over all epochs.
-
-    Source:
-        `adjust_learning_rate` of the papers' repositories; pinned by the parity fixture `data_protocol.json`.
-    """
-    if schedule in ("constant-patchtst", "type3-patchtst"):
-        return [1 / 25, *epoch_factors("constant" if schedule[0] == "c" else "type3", epochs)[1:]]
-    if schedule == "constant":
-        return [1.0] * epochs
-    if schedule == "type1":
-        return [0.5 ** max(0, e - 1) for e in range(epochs)]
-    if schedule == "type3":
-        return [0.9 ** max(0, e - 3) for e in range(epochs)]
-    if schedule == "cosine":
-        return [0.5 * (1 + math.cos(math.pi * e / epochs)) for e in range(epochs)]
-    raise ValueError(f"schedule {schedule!r} is not stepped by epochs.")
 
 
 class ForecastTask(Task):
@@ -82,7 +54,7 @@ class ForecastTask(Task):
         loss: Loss = "mse",
         lr: float = 1e-4,
         schedule: Schedule = "type1",
-        optimizer: Literal["adam", "adamw"] = "adam",
+        optimizer: Optimizer = "adam",
         weight_decay: float = 0.0,
         betas: tuple[float, float] = (0.9, 0.999),
         onecycle_start: float = 0.3,
@@ -149,8 +121,9 @@ class ForecastTask(Task):
         forecast = self.network.targets
         if self.spec is not None and forecast is not None and forecast != self.spec.targets:
             raise ValueError(
-                f"{type(self.network).__name__} forecasts {forecast} target, the table has {self.spec.targets}: choose "
-                "one with --data.target, or take a network that forecasts every series."
+                f"{type(self.network).__name__} forecasts {forecast} target, the table has {self.spec.targets}: "
+                + messages.advice("choose one by {target}", "take a network that forecasts every series")
+                + "."
             )
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
@@ -208,17 +181,18 @@ class ForecastTask(Task):
 
     def configure_optimizers(self) -> Any:
         """Return the optimiser and its schedule."""
-        make = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.optimizer_name]
-        trained = [p for p in self.network.parameters() if p.requires_grad]
-        optimizer = make(trained, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, fused=True)
-        scheduler: LRScheduler
-        if self.schedule == "onecycle":
-            steps = int(self.trainer.estimated_stepping_batches)
-            scheduler = OneCycleLR(optimizer, max_lr=self.lr, total_steps=steps, pct_start=self.onecycle_start)
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-        factors = epoch_factors(self.schedule, max(1, self.trainer.max_epochs or 1))
-        scheduler = LambdaLR(optimizer, lambda epoch: factors[min(epoch, len(factors) - 1)])
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
+        trainer = self.trainer
+        return adam(
+            (p for p in self.network.parameters() if p.requires_grad),
+            lr=self.lr,
+            schedule=self.schedule,
+            optimizer=self.optimizer_name,
+            weight_decay=self.weight_decay,
+            betas=self.betas,
+            onecycle_start=self.onecycle_start,
+            epochs=max(1, trainer.max_epochs or 1),
+            steps=int(trainer.estimated_stepping_batches) if self.schedule == "onecycle" else None,
+        )
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> "ForecastTask":

@@ -1,7 +1,8 @@
-"""Optimiser and learning rate of the recording tasks: AdamW, a linear warm-up, then half a cosine, step by step.
+"""Optimisers and learning rates: of forecasters epoch by epoch, of recording tasks step by step.
 
-As MVPFormer's authors train, but for two things: weight decay leaves norms, tables and biases alone unless asked, and
-past the end the rate stays 0 instead of rising again.
+Forecasters: the schedules of the papers' training scripts (thuml/Time-Series-Library and yuqinie98/PatchTST) and half a
+cosine. Recordings: AdamW, a linear warm-up, then half a cosine, as MVPFormer's authors train, but for two things:
+weight decay leaves norms, tables and biases alone unless asked, and past the end the rate stays 0 instead of rising.
 """
 
 import math
@@ -10,9 +11,74 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 Decay = Literal["matrices", "all"]
+Optimizer = Literal["adam", "adamw"]
+Schedule = Literal["constant", "constant-patchtst", "type1", "type3", "type3-patchtst", "cosine", "onecycle"]
+
+
+def epoch_factors(schedule: Schedule, epochs: int) -> list[float]:
+    """Return the factor on the learning rate during each epoch.
+
+    - `constant`: 1.
+    - `type1`: epochs 1 and 2 at 1, then halved every epoch.
+    - `type3`: epochs 1 to 4 at 1, then times 0.9 every epoch.
+    - `constant-patchtst`, `type3-patchtst`: the same with 1/25 in the first epoch. The official PatchTST code always
+      constructs a one-cycle schedule, which leaves its start value behind; it also leaves Adam's first beta at 0.95.
+    - `cosine`: half a cosine from 1 to 0 over all epochs.
+
+    Source:
+        `adjust_learning_rate` of the papers' repositories; pinned by the parity fixture `data_protocol.json`.
+    """
+    if schedule in ("constant-patchtst", "type3-patchtst"):
+        return [1 / 25, *epoch_factors("constant" if schedule[0] == "c" else "type3", epochs)[1:]]
+    if schedule == "constant":
+        return [1.0] * epochs
+    if schedule == "type1":
+        return [0.5 ** max(0, e - 1) for e in range(epochs)]
+    if schedule == "type3":
+        return [0.9 ** max(0, e - 3) for e in range(epochs)]
+    if schedule == "cosine":
+        return [0.5 * (1 + math.cos(math.pi * e / epochs)) for e in range(epochs)]
+    raise ValueError(f"schedule {schedule!r} is not stepped by epochs.")
+
+
+def adam(
+    parameters: Iterable[nn.Parameter],
+    *,
+    lr: float,
+    schedule: Schedule,
+    optimizer: Optimizer,
+    weight_decay: float,
+    betas: tuple[float, float],
+    onecycle_start: float,
+    epochs: int,
+    steps: int | None,
+) -> dict[str, Any]:
+    """Return the optimiser and the schedule of a forecaster, as Lightning's `configure_optimizers` returns them.
+
+    Args:
+        parameters: Are trained.
+        lr: Largest learning rate.
+        schedule: How it changes: see `epoch_factors`, and torch's OneCycleLR (per step) for `onecycle`.
+        optimizer: Fused where torch has it.
+        weight_decay: Decoupled with `adamw`.
+        betas: Of Adam.
+        onecycle_start: Share of the steps in which `onecycle` rises.
+        epochs: Of the whole training.
+        steps: Of the whole training; only `onecycle` needs it.
+    """
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[optimizer]
+    made = kind(list(parameters), lr=lr, betas=tuple(betas), weight_decay=weight_decay, fused=True)
+    scheduler: LRScheduler
+    if schedule == "onecycle":
+        assert steps is not None
+        scheduler = OneCycleLR(made, max_lr=lr, total_steps=steps, pct_start=onecycle_start)
+        return {"optimizer": made, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+    factors = epoch_factors(schedule, epochs)
+    scheduler = LambdaLR(made, lambda epoch: factors[min(epoch, len(factors) - 1)])
+    return {"optimizer": made, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
 
 
 def warmup_cosine(step: int, warmup: int, total: int) -> float:

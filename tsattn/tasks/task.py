@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import tsattn
 from tsattn import checkpoint as files
+from tsattn import messages
 from tsattn.contracts import Network, SignalSpec, TableSpec
 
 
@@ -28,6 +29,7 @@ class Task(L.LightningModule):
         monitor: Name of the score by which the best epoch is chosen, and whether it is to be small or large.
         shown: Scores of the validation, `monitor` among them, in the order in which they are printed.
         rate_by_step: Whether the learning rate changes within an epoch; then its last value is told.
+        rate_option: What sets the learning rate, for messages.
         network: What is trained.
         spec: What a checkpoint says of the data; None until it is known.
         about: Versions and the like, in plain data.
@@ -37,6 +39,7 @@ class Task(L.LightningModule):
     monitor: ClassVar[tuple[str, Literal["min", "max"]]] = ("val_loss", "min")
     shown: ClassVar[tuple[str, ...]] = ("val_loss",)
     rate_by_step: ClassVar[bool] = False
+    rate_option = "lr"
     network: Network
     spec: TableSpec | SignalSpec | None
 
@@ -125,9 +128,11 @@ class Task(L.LightningModule):
         """Log the epoch's mean loss and learning rate; a loss that is not finite stops the run here."""
         mean = self.train_loss
         if not math.isfinite(mean):
+            of_command = messages.on_command_line() and messages.has("lr")
+            rate = messages.option("lr") if of_command else self.rate_option
             raise ValueError(
-                f"The training loss of epoch {self.current_epoch + 1} is {mean}. Lower --model.lr (now {self.lr:g}), "
-                "or look for infinite values in the data."
+                f"The training loss of epoch {self.current_epoch + 1} is {mean}, expected a finite number. Lower "
+                f"`{rate}` (now {self.lr:g}), or look for infinite values in the data."
             )
         self.log_dict({"train_loss": mean, "lr": self.epoch_lr}, sync_dist=True)
 
@@ -164,7 +169,7 @@ class Task(L.LightningModule):
         if different and self.trainer.training:
             raise ValueError(
                 f"The run cannot go on as another one: {'; '.join(different)}. Pass the run's own config.yaml, or "
-                f"start a new run from its weights with --model.{self.weights_option}."
+                f"start a new run from its weights with {messages.option(self.weights_option)}."
             )
         if "train_loss" in checkpoint:
             self.train_sum, self.train_steps = checkpoint["train_loss"]["sum"], checkpoint["train_loss"]["steps"]

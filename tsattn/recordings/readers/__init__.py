@@ -9,12 +9,14 @@ is named, with a reason.
 import importlib
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from tsattn.events.interpret import Outside, Understanding, Unpaired, listed
+from tsattn.recordings.guard import guarded
 from tsattn.recordings.privacy import is_bids_name, known_suffix, label, pseudonym
 from tsattn.recordings.recording import Note, Recording
 
@@ -38,22 +40,35 @@ class Reading:
         signals: Names of channels that record the brain, whatever their names or the file's sidecars tell, or
             patterns (`POST*`); a leading `!` says of channels that they do not (`!EKG*`). Case makes no difference,
             and a later pattern overrules those before it.
-        seizure_words: Annotations that hold one of these words are seizures.
-        keep_text: Annotation texts that may be kept as they are (`*` stands for anything); every other one becomes
-            "annotation".
+        seizure_words: Annotations that hold one of these words are seizures, besides "seizure", "sz", "ictal".
+        keep_text: Annotation texts that may be shown (`*` stands for anything), in the column `text` of the events;
+            what an event means does not change.
+        unpaired: What to do with a seizure whose end is not known: "mark" (of no duration, with a warning) or "raise".
         on_mismatch: What to do if a file contradicts itself or its sidecars (number of records or samples, sampling
             rate, names of channels): "raise", or "warn" and believe what the samples' own file holds.
-        bad_events: What to do with events that no recording can hold: see `event_times.fit_events`.
+        outside: What to do with events that the recording cannot hold: "clip", "drop" or "raise"; see
+            `tsattn.events.fitting.fit_events`.
     """
 
     unit: Unit | None = None
     subject: str | None = None
     type: str | None = None
     signals: tuple[str, ...] = ()
-    seizure_words: tuple[str, ...] = ("seizure", "sz", "ictal")
-    keep_text: tuple[str, ...] = ()
+    seizure_words: Collection[str] = ()
+    keep_text: Collection[str] = ()
+    unpaired: Unpaired = "mark"
     on_mismatch: Literal["raise", "warn"] = "raise"
-    bad_events: Literal["clip", "drop", "raise"] = "clip"
+    outside: Outside = "clip"
+
+    def __post_init__(self) -> None:
+        for name in ("seizure_words", "keep_text"):
+            object.__setattr__(self, name, listed(getattr(self, name), name))
+        self.understanding  # noqa: B018  (refuses what is no policy)
+
+    @property
+    def understanding(self) -> Understanding:
+        """What the user says of events."""
+        return Understanding(listed(self.keep_text), listed(self.seizure_words), self.unpaired, self.outside)
 
 
 _told: ContextVar[Callable[[], object] | None] = ContextVar("what open_recordings tells of its progress", default=None)
@@ -133,7 +148,8 @@ def find_recordings(path: str | Path, reading: Reading) -> tuple[list[Recording]
     if read is not None:
         whose = reading.subject if reading.subject == subjects.FOLDER or subjects.is_table(reading.subject) else None
         settled = whose is not None and not (path / "zarr.json").is_file()
-        found = read(path, replace(reading, subject=None) if settled else reading)
+        with guarded(label(path), [path]):
+            found = read(path, replace(reading, subject=None) if settled else reading)
         recordings, left = found if isinstance(found, tuple) else (found, [])
         recordings = subjects.assigned(recordings, whose) if settled else recordings
         return [call_signals(recording, reading.signals, reading.type) for recording in recordings], left
@@ -176,7 +192,9 @@ def recording_id(path: Path) -> str:
 def _reader_for(path: Path) -> Any:
     for name in READERS:
         reader = importlib.import_module(f"tsattn.recordings.readers.{name}")
-        if reader.recognises(path):
+        with guarded(label(path), [path]):
+            recognised = reader.recognises(path)
+        if recognised:
             return reader.read
     return None
 
