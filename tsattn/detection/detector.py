@@ -407,7 +407,7 @@ def as_recording(recording: Any, **reading: Any) -> Recording:
             )
         return from_array(recording)
     if hasattr(recording, "get_data") and hasattr(recording, "info"):
-        from tsattn.recordings import from_mne
+        from tsattn.recordings.mne_object import from_mne
 
         return from_mne(recording)
     raise ValueError(

@@ -123,11 +123,11 @@ class RecordingDataModule(lightning.LightningDataModule):
             if word not in words:
                 raise ValueError(f"{name} is {word!r}, expected one of {', '.join(words)}.")
         _refuse_idle(label, label_share, label_horizon, splits, fold)
-        for name, least, number in (
+        for name, least, given in (
             ("max_channels", 1, max_channels), ("workers", 0, workers), ("near_seconds", 0, near_seconds),
         ):  # fmt: skip
-            if number is not None and number < least:
-                raise ValueError(f"{name} is {number:g}, expected {least} or more.")
+            if given is not None and given < least:
+                raise ValueError(f"{name} is {given:g}, expected {least} or more.")
         if not block_seconds > 0:
             raise ValueError(f"block_seconds is {block_seconds:g}, expected above 0.")
         if balance is not None and not 0 < balance < 1:

@@ -73,8 +73,10 @@ class RecordingTask(Task):
         carried = {} if before is None else {name: getattr(before, name) for name in CARRIED}
         self.spec = replace(agreed, **carried)
         if before is not None and (stage != "fit" or before.trained_on):  # what a detector has learned of, it keeps
-            both = before.domain and agreed.domain and stage == "fit"
-            self.spec = replace(self.spec, domain=merged(before.domain, agreed.domain) if both else before.domain)
+            domain = before.domain
+            if domain and agreed.domain and stage == "fit":
+                domain = merged(domain, agreed.domain)
+            self.spec = replace(self.spec, domain=domain)
         if stage == "fit":
             self.spec = self.learn_of(self.spec, subjects(self.data, "train"), subjects(self.data, "val"))
 
