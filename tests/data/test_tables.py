@@ -150,7 +150,7 @@ def test_a_gap_names_the_row_both_times_and_the_option(wide: pd.DataFrame):
         from_frame(wide.drop(index=[50, 120]))
     text = message(error)
     assert "2024-03-03 01:00:00 to 2024-03-03 03:00:00 in data row 51" in text
-    assert "--data.resample h" in text
+    assert "freq='h'" in text
 
 
 def test_a_repeated_time_names_the_row_and_the_option(wide: pd.DataFrame, caplog: pytest.LogCaptureFixture):
@@ -159,7 +159,7 @@ def test_a_repeated_time_names_the_row_and_the_option(wide: pd.DataFrame, caplog
         from_frame(twice)
     text = message(error)
     assert "2024-03-03 02:00:00 again in data row 52" in text
-    assert "--data.drop_duplicates true" in text
+    assert "drop_duplicates=True" in text
     xr.testing.assert_equal(from_frame(twice, drop_duplicates=True), from_frame(wide))
     assert "1 repeated times dropped, the first in data row 52" in caplog.text
 

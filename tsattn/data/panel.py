@@ -19,8 +19,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tsattn.contracts import Covariate, Fill, ForecastNetwork, TableSpec
-from tsattn.data import tables
+from tsattn.data import grid, tables, zones
 from tsattn.data.calendar import calendar_features, same_step
+from tsattn.data.grid import fixed_step
+from tsattn.data.reading import Reading
 from tsattn.data.windows import Windows
 
 log = logging.getLogger(__name__)
@@ -39,6 +41,7 @@ class Panel:
         times: Of every row; numbers from 0 within each item where there is no clock.
         columns: float64, NaN where missing, or text, None where missing; by the column's name.
         frequency: Step as a pandas alias; "" without a clock.
+        clock: Column that the times were read from; "" if they are the index, or there are none.
     """
 
     items: np.ndarray
@@ -46,6 +49,7 @@ class Panel:
     times: pd.Index
     columns: Mapping[str, np.ndarray]
     frequency: str
+    clock: str = ""
 
     @property
     def rows(self) -> int:
@@ -60,7 +64,7 @@ class Panel:
     @property
     def zone(self) -> str:
         """Time zone of the clock; "" if it has none."""
-        return str(getattr(self.times, "tz", None) or "")
+        return zones.zone_of(self.times)
 
     def values(self, names: Sequence[str]) -> Float[np.ndarray, "column time"]:
         """Return columns of numbers."""
@@ -88,8 +92,7 @@ class Panel:
         made: dict[tuple[Any, int], pd.DatetimeIndex] = {}
         for time, count in zip(start, counts, strict=True):
             if (time, count) not in made:
-                ends: dict[str, Any] = {"start": time} if direction > 0 else {"end": time}
-                line = pd.date_range(periods=count + 1, freq=self.frequency, **ends)
+                line = grid.line(time, direction * (int(count) + 1), self.frequency)
                 made[time, count] = line[1:] if direction > 0 else line[:-1]
         lines = [made[time, count].as_unit(start.unit).asi8 for time, count in zip(start, counts, strict=True)]
         return _same_clock(np.concatenate(lines), start)
@@ -173,12 +176,6 @@ def _same_clock(ticks: np.ndarray, like: pd.DatetimeIndex) -> pd.DatetimeIndex:
     return times if like.tz is None else times.tz_localize("UTC").tz_convert(like.tz)
 
 
-def fixed_step(frequency: str) -> int | None:
-    """Return the nanoseconds of a step that is always as long; None of months, business days and days of a zone."""
-    offset = pd.tseries.frequencies.to_offset(frequency)
-    return int(pd.Timedelta(offset).value) if isinstance(offset, pd.offsets.Tick) else None
-
-
 def read_panel(
     frame: pd.DataFrame,
     numbers: Sequence[str],
@@ -186,8 +183,9 @@ def read_panel(
     *,
     item: str | None = None,
     timestamp: str | None = None,
-    freq: str | None = None,
+    how: Reading | None = None,
     frequency: str | None = None,
+    zone: str | None = None,
     what: str = "The table",
 ) -> Panel:
     """Read the columns that are asked for; the frame is not changed.
@@ -199,14 +197,16 @@ def read_panel(
         item: Column of items; None: "item_id" if there is such a column, else all rows are of one item.
         timestamp: Column of times; None: found (a DatetimeIndex, or a column with a usual name); "none": the rows
             are equally spaced and have no times.
-        freq: Step to bring the rows to ("h"): absent rows become missing ones; None: they are an error.
+        how: How times are written, and what is done with the clock; None: the defaults.
         frequency: Step that is expected, for items too short to show one; None: it is read off the rows.
+        zone: Time zone of the training, to which times are brought, "" if they have none; None: that is not known.
         what: For messages.
 
     Raises:
         ValueError: If a column is absent or not what it should be, an item has a time twice, or the clock is not
-            regular or not the expected one.
+            regular or not the expected one, or only one of table and training has a zone.
     """
+    how = how or Reading()
     if not len(frame):
         raise ValueError(f"{what} has no rows, expected at least one.")
     frame = tables.with_plain_names(frame, what)
@@ -214,7 +214,13 @@ def read_panel(
         if name not in frame.columns:
             raise ValueError(f"{what} has no column {name!r}, expected it beside {tables.listed(frame.columns)}.")
     codes, items, frame = _take_items(frame, item, what)
-    times, clock = tables.find_clock(frame, timestamp, None, what, "timestamp")
+    times, clock = tables.find_clock(frame, timestamp, how.time_format, what, "timestamp")
+    likely = ""
+    if times is not None:
+        written = frame[clock] if clock in frame.columns else None
+        offsets = zones.offsets_of(written) if zones.zone_of(times) == "UTC" else None
+        likely = "" if offsets is None or how.zone or zone else zones.likely_zone(times, offsets)
+        times = zones.settle(times, how.zone, zone, _inside(what), offsets)
     free = frame.columns if times is None else frame.columns.drop(clock, errors="ignore")
     taken = next((name for name in (*numbers, *categories) if name not in free), None)
     if taken is not None:
@@ -238,27 +244,30 @@ def read_panel(
     counts = np.bincount(codes, minlength=len(items)) if len(items) > 1 else np.array([len(codes)])
     begins = np.concatenate([[0], np.cumsum(counts)])
     if times is None:
-        if freq is not None:
-            raise ValueError(f"{what} has no times that freq={freq!r} could be a step of; name them by `timestamp`.")
+        if how.freq is not None and frequency is None:
+            raise ValueError(
+                f"{what} has no times that freq={how.freq!r} could be a step of; name them by `timestamp`."
+            )
         position = np.arange(len(codes)) - np.repeat(begins[:-1], counts)
         return Panel(items, begins, pd.Index(position), columns, "")
-    _refuse_repeated(times, begins, items, what)
-    if freq is not None:
-        given = len(times)
-        times, begins, columns = _regular(times, begins, columns, items, freq, what)
-        if len(times) > 2 * given:
-            log.warning(
-                "%s has %d rows and lacks %d at the step %r: is that its step?", what, given, len(times) - given, freq
-            )
-    found = _step(times, begins, items, what, frequency) or frequency or ""
+    rows = grid.bring(grid.Rows(times, begins, columns, items, what, zone=likely), how)
+    times, begins, columns = rows.times, rows.begins, dict(rows.columns)
+    found = grid.step_of(rows, frequency) or frequency or how.freq or ""
     if not found and frequency is None:
         raise ValueError(f"{what} has one row per item, expected at least two in one of them to know the step.")
     if frequency is not None and not same_step(found, frequency):
+        ways = grid.ways_to(frequency, found)
         raise ValueError(
             f"{what} has the step {found or 'unknown'}, expected {frequency or 'rows without a clock'}, that of the "
-            "training; average its rows into that step, or leave absent ones missing by `freq`."
+            f"training; {ways}."
         )
-    return Panel(items, begins, times, columns, frequency or found)
+    name = clock if clock in frame.columns else ""
+    return Panel(items, begins, times, columns, frequency or how.freq or found, name)
+
+
+def _inside(what: str) -> str:
+    """Return the name of a table as it is inside a sentence."""
+    return what.replace("The table", "the table", 1)
 
 
 # What stands in the known rows -----------------------------------------------------------------------------------
@@ -361,16 +370,6 @@ def known_rows(
         place, distinct = pd.factorize(times)  # items share their times
         parts.append(calendar_features(pd.DatetimeIndex(distinct), spec.marks).numpy()[:, place])
     return torch.from_numpy(np.concatenate(parts)) if parts else None
-
-
-def check_zone(panel: Panel, spec: TableSpec) -> None:
-    """Raise ValueError if a network that reads the hour is given the hours of another zone."""
-    if spec.zone is not None and spec.marks and panel.zone != spec.zone:
-        raise ValueError(
-            f"The table's times are in the zone {panel.zone or 'none'}, those of the training in "
-            f"{spec.zone or 'none'}, expected the same one, because the forecaster reads the hour; bring them "
-            "there by `dt.tz_convert` or `dt.tz_localize`."
-        )
 
 
 def check_known(known: Float[Tensor, "*batch known time"] | None, network: ForecastNetwork, spec: TableSpec) -> None:
@@ -494,141 +493,5 @@ def to_categories(column: pd.Series) -> np.ndarray:
     return result
 
 
-# The clock -------------------------------------------------------------------------------------------------------
-
-
-def _refuse_repeated(times: pd.DatetimeIndex, begins: np.ndarray, items: np.ndarray, what: str) -> None:
-    again = np.diff(times.asi8) == 0
-    again[begins[1:-1] - 1] = False
-    if again.any():
-        row = int(np.argmax(again)) + 1
-        raise ValueError(
-            f"{what} has the time {times[row]} twice{_of_item(begins, items, row)}, expected every time once in an "
-            "item; drop or average the repeated rows, or name the column of items by `item_id`."
-        )
-
-
-def _step(
-    times: pd.DatetimeIndex, begins: np.ndarray, items: np.ndarray, what: str, expected: str | None = None
-) -> str:
-    """Name the step of all items, "" if none has two rows; complain about the first row that breaks it.
-
-    Rows that follow a calendar step that is `expected` have it: of a few rows alone nobody could tell business days
-    from days, or months from 31 days.
-    """
-    within = np.ones(max(len(times) - 1, 0), dtype=bool)
-    within[begins[1:-1] - 1] = False
-    if not within.any():
-        return ""
-    if expected and fixed_step(expected) is None and _first_off(times, within, expected) is None:
-        return expected
-    steps = np.diff(times.asi8)
-    inner = steps[within]
-    if (inner == inner[0]).all():
-        named = tables.alias(times[:3] if len(items) == 1 else _longest(times, begins)[:3], int(inner[0]))
-        return named if len(items) == 1 else _of_all(named, times[begins[:-1]], int(inner[0]))
-    if times.tz is not None:  # a day of a zone is not always 24 hours
-        wall = times.tz_localize(None)
-        local = np.diff(wall.asi8)[within]
-        if (local == local[0]).all():
-            return tables.alias(wall[:1], int(local[0]))
-    named = _calendar(times, begins)
-    if named:
-        wrong = _first_off(times, within, named)
-        if wrong is None:
-            return named
-        step = named
-    else:
-        found, counts = np.unique(inner, return_counts=True)
-        usual = int(found[counts.argmax()])
-        wrong = int(np.flatnonzero(within & (steps != usual))[0])
-        named, step = tables.alias(times[:1], usual), str(pd.Timedelta(usual, unit=times.unit))
-    item = int(np.searchsorted(begins, wrong, "right")) - 1
-    own = times[begins[item] : begins[item + 1]]
-    even = (np.diff(own.asi8) == own.asi8[1] - own.asi8[0]).all()
-    theirs = str(own[1] - own[0]) if even else tables.calendar_alias(own) if len(own) > 2 else ""
-    if len(items) > 1 and theirs and theirs != step:
-        raise ValueError(
-            f"{what} has mixed frequencies: item {tables.plain(items[item])} steps by {theirs}, others by {step}, "
-            "expected one step; forecast them apart, or bring them to one step first."
-        )
-    raise ValueError(
-        f"{what} steps from {times[wrong]} to {times[wrong + 1]}{_of_item(begins, items, wrong)}, expected a regular "
-        f"step of {step}; pass `freq={named!r}` to take absent rows as missing, or average the rows into regular "
-        "steps (`DataFrame.resample`)."
-    )
-
-
-def _of_all(named: str, first: pd.DatetimeIndex, step: int) -> str:
-    """Return the name of an even step, by days if items begin on different days of the week."""
-    offset: Any = pd.tseries.frequencies.to_offset(named)
-    if fixed_step(named) is not None or all(offset.is_on_offset(time) for time in first.unique()):
-        return named
-    return f"{pd.Timedelta(step, unit=first.unit).days}D"
-
-
-def _calendar(times: pd.DatetimeIndex, begins: np.ndarray) -> str:
-    """Name the calendar's step (months, business days) that an item, or its first or last rows, follow; "" if none."""
-    longest = _longest(times, begins)
-    others = [times[begin:end] for begin, end in itertools.pairwise(begins[:9])]
-    for part in (longest, longest[:12], longest[-12:], *others):
-        named = tables.calendar_alias(part) if len(part) > 2 else ""
-        if named and fixed_step(named) is None:
-            return named
-    return ""
-
-
-def _longest(times: pd.DatetimeIndex, begins: np.ndarray) -> pd.DatetimeIndex:
-    item = int(np.diff(begins).argmax())
-    return times[begins[item] : begins[item + 1]]
-
-
-def _first_off(times: pd.DatetimeIndex, within: np.ndarray, named: str) -> int | None:
-    """Return the first row that is not one of a calendar's times followed by the next one; None if all are."""
-    offset: Any = pd.tseries.frequencies.to_offset(named)
-    before = times[:-1]
-    distinct = before.unique()  # few: items share their times
-    follows = np.array([offset.is_on_offset(time) for time in distinct])
-    place = distinct.get_indexer(before)
-    off = within & ~(follows[place] & np.asarray((distinct + offset)[place] == times[1:]))
-    return int(off.argmax()) if off.any() else None
-
-
 def _of_item(begins: np.ndarray, items: np.ndarray, row: int) -> str:
     return "" if len(items) == 1 else f" in item {tables.plain(items[int(np.searchsorted(begins, row, 'right')) - 1])}"
-
-
-def _regular(
-    times: pd.DatetimeIndex,
-    begins: np.ndarray,
-    columns: dict[str, np.ndarray],
-    items: np.ndarray,
-    freq: str,
-    what: str,
-) -> tuple[pd.DatetimeIndex, np.ndarray, dict[str, np.ndarray]]:
-    """Put every item's rows on a grid of `freq` from its first time on; absent rows are missing."""
-    try:
-        offset = pd.tseries.frequencies.to_offset(freq)
-    except (ValueError, TypeError):
-        raise ValueError(
-            f"freq is {freq!r}, expected a step as pandas writes it, such as 'h', '15min' or 'MS'."
-        ) from None
-    grids = [pd.date_range(times[begin], times[end - 1], freq=offset) for begin, end in itertools.pairwise(begins)]
-    lengths = np.array([len(grid) for grid in grids])
-    ends = np.cumsum(lengths)
-    place = np.empty(len(times), dtype=np.int64)
-    for i, (grid, begin, end) in enumerate(zip(grids, begins[:-1], begins[1:], strict=True)):
-        where = grid.get_indexer(times[begin:end])
-        if (where < 0).any():
-            off = times[begin:end][where < 0][0]
-            raise ValueError(
-                f"{what} has the time {off}{_of_item(begins, items, int(begin))}, which is not on the grid of {freq} "
-                f"that begins at {times[begin]}, expected times of that step; average the rows into it "
-                "(`DataFrame.resample`)."
-            )
-        place[begin:end] = where + ends[i] - lengths[i]
-    spread: dict[str, np.ndarray] = {}
-    for name, values in columns.items():
-        spread[name] = np.full(ends[-1], None if values.dtype == object else np.nan, dtype=values.dtype)
-        spread[name][place] = values
-    return pd.DatetimeIndex(grids[0].append(grids[1:])), np.concatenate([[0], ends]), spread

@@ -19,6 +19,10 @@ import xarray as xr
 from jaxtyping import Float
 
 from tsattn.contracts import Fill
+from tsattn.data import grid, zones
+from tsattn.data.labels import with_index_columns
+from tsattn.data.reading import Reading
+from tsattn.data.words import listed, plain
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +42,14 @@ def read_table(
     value_column: str | None = None,
     columns: Sequence[str] | None = None,
     exclude: str | Sequence[str] = (),
+    zone: str | None = None,
+    snap: str | None = None,
     resample: str | None = None,
+    freq: str | None = None,
     drop_duplicates: bool = False,
     clock: Clock = "strict",
     decimal: str = ".",
+    training: str | None = None,
 ) -> xr.Dataset:
     """Read a table from `.csv`, `.csv.gz`, `.txt`, `.txt.gz`, `.npz` or `.parquet`.
 
@@ -56,11 +64,16 @@ def read_table(
         value_column: Of a long table, the column with the values.
         columns: Of a wide table, the only columns to read beside the times, if it has all of them.
         exclude: Columns that are left out.
-        resample: Step to which the rows are averaged (pandas alias such as "1h"); empty bins stay missing.
+        zone: Time zone of the clock: times are brought there, and times without a zone are of it.
+        snap: Step to whose nearest point each time is moved (pandas alias such as "1h").
+        resample: Longer step to which the rows are averaged; empty bins stay missing, and a first or last bin that is
+            not full is left out.
+        freq: Step at which absent rows are missing ones.
         drop_duplicates: Keep the first of several rows with the same time.
         clock: "strict": the times must be equally spaced. "ignore": rows are taken as equally spaced whatever the
             times say, which is what the papers do with the benchmark files whose clocks are broken.
         decimal: What stands before the decimals in a text file, "." or ",".
+        training: Zone of a training, to which times are brought, "" if its times have none; None: there is none yet.
 
     Returns:
         Dataset with `values` (variate, time), float64, NaN where missing; the coordinates `variate` (names in the
@@ -84,10 +97,14 @@ def read_table(
         value_column=value_column,
         columns=columns,
         exclude=exclude,
+        zone=zone,
+        snap=snap,
         resample=resample,
+        freq=freq,
         drop_duplicates=drop_duplicates,
         clock=clock,
         source=str(path),
+        training=training,
     )
 
 
@@ -100,10 +117,14 @@ def from_frame(
     value_column: str | None = None,
     columns: Sequence[str] | None = None,
     exclude: str | Sequence[str] = (),
+    zone: str | None = None,
+    snap: str | None = None,
     resample: str | None = None,
+    freq: str | None = None,
     drop_duplicates: bool = False,
     clock: Clock = "strict",
     source: str = "DataFrame",
+    training: str | None = None,
 ) -> xr.Dataset:
     """Make the Dataset of `read_table` from a DataFrame, which is not changed.
 
@@ -115,17 +136,22 @@ def from_frame(
         value_column: As in `read_table`.
         columns: As in `read_table`.
         exclude: As in `read_table`.
+        zone: As in `read_table`.
+        snap: As in `read_table`.
         resample: As in `read_table`.
+        freq: As in `read_table`.
         drop_duplicates: As in `read_table`.
         clock: As in `read_table`.
         source: Where the frame comes from, for messages and for the attribute.
+        training: As in `read_table`.
 
     Raises:
         ValueError: As in `read_table`.
     """
     if clock not in ("strict", "ignore"):
         raise ValueError(f'clock is "{clock}", expected "strict" or "ignore".')
-    frame = with_plain_names(frame, source)
+    frame = with_plain_names(with_index_columns(frame, source, (timestamp, variate_column, value_column)), source)
+    units = frame.attrs.get("units")
     excluded = [exclude] if isinstance(exclude, str) else list(exclude)
     absent = [name for name in excluded if name not in frame.columns]
     if absent:
@@ -136,6 +162,12 @@ def from_frame(
     frame = frame.drop(columns=excluded)
 
     times, clock_name = find_clock(frame, timestamp, time_format, source)
+    offsets = None
+    if times is not None:
+        written = frame[clock_name] if clock_name in frame.columns else None
+        offsets = zones.offsets_of(written) if clock == "strict" and zones.zone_of(times) == "UTC" else None
+        likely = "" if offsets is None or zone or training else zones.likely_zone(times, offsets)
+        times = zones.settle(times, zone, training, source, offsets)
     frame = frame.drop(columns=[name for name in frame.columns if times is not None and name == clock_name])
     if columns is not None and set(columns) <= set(frame.columns):
         frame = frame[list(columns)]
@@ -154,12 +186,27 @@ def from_frame(
         _warn_of_sentinels(names, matrix, source)
 
     frequency = ""
-    if times is not None:
-        rows = np.arange(len(times)) if long is None else None
-        times, matrix, rows = _mend_clock(times, matrix, rows, resample, drop_duplicates, source)
-        frequency = _frequency(times, rows, clock, source)
-    elif resample is not None or drop_duplicates:
-        raise ValueError(f"{source} has no times, expected some to resample or to drop duplicates by.")
+    how = Reading(drop_duplicates=drop_duplicates, snap=snap, resample=resample, freq=freq)
+    if times is not None and clock == "ignore":
+        frequency = _usual_step(times, source)
+    elif times is not None:
+        if (np.diff(times.asi8) < 0).any():
+            wrong = int(np.argmax(np.diff(times.asi8) < 0))
+            place = f" in data row {wrong + 2}" if long is None else ""
+            raise ValueError(
+                f"{source} goes back from {times[wrong]} to {times[wrong + 1]}{place}, expected rows in the order of "
+                "time; sort the file."
+            )
+        places = np.arange(len(times)) if long is None else None
+        alone = np.array(["0"], dtype=object)
+        rows = grid.Rows(times, np.array([0, len(times)]), {"values": matrix}, alone, source, places, likely)
+        rows = grid.bring(rows, how)
+        if len(rows.times) < 2:
+            raise ValueError(f"{source} has {len(rows.times)} time, expected at least two to know their step.")
+        frequency = freq or grid.step_of(rows)
+        times, matrix = rows.times, rows.columns["values"]
+    elif how != Reading():
+        raise ValueError(f"{source} has no times, expected some to snap, resample, fill or drop duplicates by.")
 
     values = np.ascontiguousarray(matrix.T)
     steps: Any = pd.RangeIndex(values.shape[1]) if times is None else times
@@ -171,11 +218,38 @@ def from_frame(
             "source": source,
             "sha256": hashlib.sha256(values.data).hexdigest(),
             "timestamp": clock_name,
+            "zone": zones.zone_of(times),
+            "excluded": list(excluded),
+            "units": dict(units) if isinstance(units, dict) else {},
         },
     )
     step = f"step {frequency}" if frequency else "no clock"
     log.info("%s: %d rows of %d variates, %s.", source, values.shape[1], len(names), step)
     return table
+
+
+def spread(frame: pd.DataFrame, how: Reading, what: str, clock: str) -> pd.DataFrame:
+    """Return a long table as a wide one: a column of times, and one per variate.
+
+    Args:
+        frame: With the columns that `how` names.
+        how: How it is read.
+        what: For messages.
+        clock: Name of the column of times in the answer.
+
+    Raises:
+        ValueError: As in `from_frame`.
+    """
+    frame = with_plain_names(frame, what)
+    times, name = find_clock(frame, how.timestamp, how.time_format, what, "timestamp")
+    assert times is not None
+    assert how.variate_column is not None
+    assert how.value_column is not None
+    offsets = zones.offsets_of(frame[name]) if name in frame.columns else None
+    if offsets is not None and zones.zone_of(times) != "UTC":
+        times = times.tz_convert("UTC")
+    times, names, matrix = _pivot(frame, times, how.variate_column, how.value_column, how.drop_duplicates, what)
+    return pd.DataFrame(matrix, columns=pd.Index(names, dtype=object)).assign(**{clock: times})
 
 
 def fill_missing(values: xr.DataArray, fill: Fill) -> xr.DataArray:
@@ -497,105 +571,14 @@ def _warn_of_sentinels(names: Sequence[str], matrix: np.ndarray, source: str) ->
 # The clock -------------------------------------------------------------------------------------------------------
 
 
-def _mend_clock(
-    times: pd.DatetimeIndex,
-    matrix: np.ndarray,
-    rows: np.ndarray | None,
-    resample: str | None,
-    drop_duplicates: bool,
-    source: str,
-) -> tuple[pd.DatetimeIndex, np.ndarray, np.ndarray | None]:
-    """Drop repeated times and average into bins, each only if asked to; `rows` says where a time stood in the file."""
-    again = times.duplicated()
-    if drop_duplicates and again.any():
-        log.warning("%s: %d repeated times dropped, the first in data row %d.", source, again.sum(), again.argmax() + 1)
-        times, matrix = times[~again], matrix[~again]
-        rows = None if rows is None else rows[~again]
-    if resample is not None:
-        try:
-            binned = pd.DataFrame(matrix, index=times).resample(resample).mean()
-        except ValueError as error:
-            raise ValueError(
-                f"Resampling {source} to {resample!r} failed ({error}), expected a step such as 1h."
-            ) from error
-        filled = int(binned.notna().any(axis=1).sum())
-        if 2 * filled < len(binned):
-            raise ValueError(
-                f"Resampling {source} to {resample} makes {len(binned)} rows, {filled} of them not empty, expected "
-                "at least half. Are the times read right (day before month? `--data.time_format '%d/%m/%Y %H:%M'`)?"
-            )
-        log.info("%s: %d rows averaged into %d of %s.", source, len(times), len(binned), resample)
-        times, matrix, rows = pd.DatetimeIndex(binned.index), binned.to_numpy(), None
-    return times, matrix, rows
-
-
-def _frequency(times: pd.DatetimeIndex, rows: np.ndarray | None, clock: Clock, source: str) -> str:
-    """Name the step of a regular clock, or complain about the first row that breaks it."""
+def _usual_step(times: pd.DatetimeIndex, source: str) -> str:
+    """Name the most frequent step of a clock that is ignored, as the papers do with their broken ones."""
     if len(times) < 2:
         raise ValueError(f"{source} has {len(times)} time, expected at least two to know their step.")
     steps = np.diff(times.asi8)
-    unit = times.unit
     if (steps == steps[0]).all() and steps[0] > 0:
-        return alias(times, int(steps[0]))
-    if (steps > 0).all() and clock == "strict" and len(times) >= 3:
-        named = calendar_alias(times)  # months, business days, days across a change of daylight saving
-        if named:
-            return named
+        return grid.alias(times, int(steps[0]))
     found, counts = np.unique(steps[steps > 0], return_counts=True)
-    usual = int(found[counts.argmax()]) if len(found) else 0
-    if clock == "ignore":
-        if not usual:
-            raise ValueError(f"The times of {source} never go forward, expected a clock.")
-        return alias(times[:1], usual)
-
-    def place(step: int) -> str:
-        return "" if rows is None else f" in data row {rows[step + 1] + 1}"
-
-    wrong = int(np.argmax(steps != usual))
-    if times.has_duplicates:
-        wrong = int(times.duplicated().argmax()) - 1
-        raise ValueError(
-            f"{source} has the time {times[wrong + 1]} again{place(wrong)}, expected every time once; keep "
-            "the first rows by `--data.drop_duplicates true`, or average rows by `--data.resample "
-            f"{alias(times[:1], usual) if usual else '1h'}`."
-        )
-    if (steps < 0).any():
-        wrong = int(np.argmax(steps < 0))
-        raise ValueError(
-            f"{source} goes back from {times[wrong]} to {times[wrong + 1]}{place(wrong)}, expected rows in "
-            "the order of time; sort the file."
-        )
-    step = alias(times[:1], usual)
-    raise ValueError(
-        f"{source} steps from {times[wrong]} to {times[wrong + 1]}{place(wrong)}, expected a regular step of "
-        f"{pd.Timedelta(usual, unit=unit)}; average into regular steps by `--data.resample {step}`."
-    )
-
-
-def alias(times: pd.DatetimeIndex, step: int) -> str:
-    """Name an even step; weeks by their day, as pandas does."""
-    delta = pd.Timedelta(step, unit=times.unit)
-    if delta % pd.Timedelta(days=7) == pd.Timedelta(0) and len(times) >= 3:
-        return calendar_alias(times) or f"{delta.days}D"
-    if delta % pd.Timedelta(days=1) == pd.Timedelta(0):
-        return "D" if delta.days == 1 else f"{delta.days}D"
-    return pd.tseries.frequencies.to_offset(delta).freqstr
-
-
-def calendar_alias(times: pd.DatetimeIndex) -> str:
-    """Name the step of a calendar (months, business days) that at least three times follow, or ""."""
-    with warnings.catch_warnings():  # pandas 3.1 announces another return type; both are accepted here
-        warnings.simplefilter("ignore")
-        named = pd.infer_freq(times)
-    return "" if named is None else pd.tseries.frequencies.to_offset(named).freqstr
-
-
-def plain(value: Any) -> str:
-    """Return a cell as Python writes it, for a message."""
-    return repr(value.item() if isinstance(value, np.generic) else value)
-
-
-def listed(names: Any, most: int = 12) -> str:
-    """Return names in quotes, the first ones of many, for a message."""
-    names = [repr(str(name)) for name in names]
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    if not len(found):
+        raise ValueError(f"The times of {source} never go forward, expected a clock.")
+    return grid.alias(times[:1], int(found[counts.argmax()]))

@@ -17,11 +17,13 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from tsattn.contracts import Covariate, ForecastNetwork, Role, TableSpec
+from tsattn.contracts import ForecastNetwork, Role, TableSpec
 from tsattn.data import calendar, tables
 from tsattn.data import panel as panels
 from tsattn.data.calendar import Marks
 from tsattn.data.panel import Panel
+from tsattn.data.reading import Reading
+from tsattn.data.specify import specify
 from tsattn.forecasting.frames import check_names
 from tsattn.forecasting.recipes import Recipe, whole
 from tsattn.layers.lora import add_adapters, merge_adapters
@@ -57,6 +59,7 @@ class Roles:
         static: str | Sequence[str],
         item: str | None,
         clock: str | None,
+        time_format: str | None = None,
     ) -> "Roles":
         """Sort out the columns of a frame.
 
@@ -97,7 +100,7 @@ class Roles:
             rest = [n for n in frame.columns if n not in other and n not in declared["target"]]
             rest = [n for n in rest if not pd.api.types.is_datetime64_any_dtype(frame[n].dtype)]
             if declared["target"] and clock in (None, "none") and not isinstance(frame.index, pd.DatetimeIndex):
-                found = tables.find_clock(frame, clock, None, "The table", "timestamp")[1]
+                found = tables.find_clock(frame, clock, time_format, "The table", "timestamp")[1]
                 rest = [n for n in rest if n != found]
             if rest:
                 log.warning("%s hold no numbers and are left out; name them by a role, or mend them.", rest)
@@ -243,7 +246,7 @@ def train(
     *,
     item: str | None,
     timestamp: str | None,
-    freq: str | None,
+    how: Reading,
     units: dict[str, str],
     marks: Marks = "true",
     levels: tuple[float, ...] | None = None,
@@ -260,9 +263,9 @@ def train(
         frame: The table.
         roles: Of its columns.
         training: How.
-        item: As in `Forecaster.fit`, and so for the next two.
+        item: As in `Forecaster.fit`, and so for the next one.
         timestamp: See there.
-        freq: See there.
+        how: How the table is read.
         units: Of the columns that have one.
         marks: As in `Forecaster.fit`, and so for the next two.
         levels: See there.
@@ -288,19 +291,23 @@ def train(
     if mode not in get_args(Mode):
         raise ValueError(f'mode is "{mode}", expected one of {", ".join(get_args(Mode))}.')
     context, horizon = recipe.lengths
-    frequency = None if before is None else before.frequency
-    freq = freq or (before.gaps if before is not None else None) or None
+    frequency, zone = (None, None) if before is None else (before.frequency, before.zone)
     panel = panels.read_panel(
-        frame, roles.numbers, roles.texts, item=item, timestamp=timestamp, freq=freq, frequency=frequency,
+        frame, roles.numbers, roles.texts, item=item, timestamp=timestamp, how=how, frequency=frequency, zone=zone,
         what="The table",
     )  # fmt: skip
     clock = timestamp if timestamp not in (None, "none") else "timestamp"
     names = (item or "item_id", clock) if before is None else before.columns
     check_names(names, levels or ())
-    if before is not None:
-        panels.check_zone(panel, before)
     validation = rows_of(training.val_size, panel.lengths)
-    spec = _specify(panel, roles, validation, marks, names, units, freq or "", before)
+    taught = np.ones(panel.rows, dtype=bool)
+    for end, held in zip(panel.begins[1:], validation, strict=True):
+        taught[end - held : end] = False
+    spec = specify(
+        panel, taught, targets=roles.targets, past=roles.past, covariates=roles.covariates,
+        marks=calendar.feature_names(panel.frequency, marks), names=names, units=units,
+        how=dataclasses.replace(how, timestamp=how.timestamp or panel.clock or None), before=before,
+    )  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(training.seed)
         network = recipe.build(spec) if start is None else start
@@ -344,49 +351,6 @@ def train(
         },
     }
     return network, spec, about
-
-
-def _specify(
-    panel: Panel,
-    roles: Roles,
-    validation: Int[np.ndarray, " item"],
-    marks: Marks,
-    names: tuple[str, str],
-    units: dict[str, str],
-    gaps: str,
-    before: TableSpec | None,
-) -> TableSpec:
-    """Take statistics and categories from the training rows."""
-    train = np.ones(panel.rows, dtype=bool)
-    for end, held in zip(panel.begins[1:], validation, strict=True):
-        train[end - held : end] = False
-    if not train.any():
-        raise ValueError("val_size leaves no row to train on, expected a smaller one.")
-    variates = (*roles.targets, *roles.past)
-    fitted = [panels.statistics(name, panel.columns[name][train]) for name in variates]
-    covariates: list[Covariate] = []
-    for place, (name, role, text) in enumerate(roles.covariates):
-        known = panel.constant(name, "The table") if role == "static" else panel
-        if before is not None and text:
-            covariates.append(before.covariates[place])  # the weights know these categories
-        else:
-            covariates.append(panels.fit_covariate(name, role, known.columns[name][train], text))
-    has_units = tuple(units.get(name, "") for name in variates)
-    return TableSpec(
-        variates,
-        len(roles.targets),
-        tuple(mean for mean, _ in fitted),
-        tuple(scale for _, scale in fitted),
-        panel.frequency,
-        calendar.feature_names(panel.frequency, marks) if before is None else before.marks,
-        calendar.season_of(panel.frequency),
-        "none" if before is None else before.fill,
-        covariates=tuple(covariates),
-        units=has_units if any(has_units) else before.units if before is not None else (),
-        columns=names,
-        zone=panel.zone,
-        gaps=gaps,
-    )
 
 
 def _choose(network: ForecastNetwork, mode: Mode, rank: int) -> None:

@@ -15,10 +15,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from tsattn import messages
 from tsattn.contracts import Batch, ForecastNetwork, TableSpec
 from tsattn.data import panel as panels
 from tsattn.data import tables
 from tsattn.data.panel import Panel
+from tsattn.data.reading import Reading
 from tsattn.data.windows import Windows
 from tsattn.forecasting import frames
 from tsattn.forecasting.frames import Forecast, Origin
@@ -39,6 +41,7 @@ class Predictor:
     def __init__(self, network: ForecastNetwork, spec: TableSpec) -> None:
         self.network, self.spec = network, spec
         self.context, self.horizon = network.context, network.horizon
+        self.reading = Reading.of(spec)
         self.levels = network.levels or ()
 
     def unit(self, name: str) -> str:
@@ -158,12 +161,26 @@ class Predictor:
     def columns(self, frame: pd.DataFrame, item: str | None, clock: str | None) -> tuple[str | None, str | None]:
         """Return the columns of items and times: as asked for, else as in the training if they are there."""
         spec = self.spec
-        names = {str(name).strip() for name in frame.columns}
+        names = {str(name).strip() for name in frame.columns} - set(spec.columns_read)
         if item is None and spec.columns[0] in names:
             item = spec.columns[0]
         if clock is None:
-            clock = "none" if not spec.frequency else spec.columns[1] if spec.columns[1] in names else None
+            known = (name for name in (self.reading.timestamp, spec.columns[1]) if name in names)
+            clock = next(known, None) if spec.frequency else "none"
         return item, clock
+
+    @property
+    def zone(self) -> str | None:
+        """Zone of the clock in the training, "" if it has none; None if that is not known or there is no clock."""
+        return self.spec.zone if self.spec.frequency else None
+
+    def wide(self, frame: pd.DataFrame, clock: str | None, what: str) -> tuple[pd.DataFrame, str | None]:
+        """Return a long table, as the training's was, with a column per variate, and its clock; a wide one as it is."""
+        how = self.reading.within(str(name).strip() for name in frame.columns)
+        if how.variate_column is None:
+            return frame, clock
+        name = self.spec.columns[1]
+        return tables.spread(frame, dataclasses.replace(how, timestamp=clock or how.timestamp), what, name), name
 
     def names(self, item: str | None, clock: str | None) -> tuple[str, str]:
         """Return what the columns of items and times are called in an answer."""
@@ -176,17 +193,19 @@ class Predictor:
             ValueError: As `read_panel`; or if the clock's zone is another one and the network reads the calendar.
         """
         spec = self.spec
-        frame, origin = frames.to_pandas(data)
+        frame, origin = frames.to_pandas(data, asked=(item, clock, *spec.columns))
+        frame, clock = self.wide(frame, clock, "The table")
         item, clock = self.columns(frame, item, clock)
         key = next((name for name in frame.columns if str(name).strip() == (item or "item_id")), None)
         origin = origin if key is None else dataclasses.replace(origin, names=frame[key].dtype)
         numbers = [*spec.variates, *(c.name for c in spec.covariates if c.categories is None)]
         texts = [c.name for c in spec.covariates if c.categories is not None]
-        freq = freq or spec.gaps or None
+        how = self.reading.within(frame.columns)
+        how = how if freq is None else dataclasses.replace(how, freq=freq)
         panel = panels.read_panel(
-            frame, numbers, texts, item=item, timestamp=clock, freq=freq, frequency=spec.frequency, what="The table"
-        )
-        panels.check_zone(panel, spec)
+            frame, numbers, texts, item=item, timestamp=clock, how=how, frequency=spec.frequency, zone=self.zone,
+            what="The table",
+        )  # fmt: skip
         for covariate in spec.covariates:
             if covariate.role == "static":  # in whichever of an item's rows it stands
                 panel = panel.constant(covariate.name, "The table")
@@ -200,7 +219,7 @@ class Predictor:
 
     def history(self, data: Any, item: Any, names: Sequence[str], steps: int, columns: tuple[str, str]) -> pd.DataFrame:
         """Return the last rows of one item, by time; `columns` are the forecast's of items and times."""
-        given = {str(name).strip() for name in frames.to_pandas(data)[0].columns}
+        given = {str(name).strip() for name in frames.to_pandas(data, asked=columns)[0].columns}
         key, clock = (name if name in given else None for name in columns)
         panel, _ = self.read(data, key, clock, self.spec.gaps or self.spec.frequency or None)
         panel = panel.tail(steps)
@@ -218,8 +237,12 @@ class Predictor:
             return self.levels
         if not self.levels:
             raise ValueError(
-                "Quantiles were asked for, but the forecaster forecasts a point: train it by "
-                "`fit(quantile_levels=...)`, or give it intervals by `calibrate`."
+                "Quantiles were asked for, but the forecaster forecasts a point: "
+                + (
+                    f"leave out `{messages.option('quantile_levels')}`, or take a run that was trained for quantiles."
+                    if messages.on_command_line()
+                    else "train it by `fit(quantile_levels=...)`, or give it intervals by `calibrate`."
+                )
             )
         check_levels(wanted, middle=False)
         return tuple(wanted)
@@ -239,11 +262,12 @@ class Predictor:
         if future is None:
             names = ", ".join(repr(c.name) for c in known)
             raise ValueError(f"The forecaster reads {names} over the horizon, expected them in `future_df`.")
-        columns = frames.to_pandas(future, "future_df")[0]
-        item, clock = self.columns(columns, item, clock)
+        future = frames.to_pandas(future, "future_df", (item, clock, *spec.columns))[0]
+        future, clock = self.wide(future, clock, "future_df")
+        item, clock = self.columns(future, item, clock)
         numbers = [c.name for c in known if c.categories is None]
         texts = [c.name for c in known if c.categories is not None]
-        return frames.values_ahead(future, panel, numbers, texts, item, clock, steps)
+        return frames.values_ahead(future, panel, numbers, texts, item, clock, steps, self.reading)
 
     def _windows_ahead(
         self, panel: Panel, future: Any, steps: int, item: str | None, clock: str | None
