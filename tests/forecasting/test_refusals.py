@@ -20,7 +20,7 @@ from tsattn.models.itransformer import ITransformer
 @pytest.mark.parametrize("when", ["fit", "predict"])
 def test_a_row_that_comes_twice_is_refused_with_its_item(panel, of_items, when: str):
     repeated = pd.concat([panel, panel[300:301]])
-    said = r"the time 2024-01-05 04:00:00 again in item 'y', expected every time once.*`drop_duplicates=True`.*`item_id=...`"
+    said = r"the time 2024-01-05 04:00:00 again in item 'y', .*`drop_duplicates=True`.*`item_id=...`"
     with pytest.raises(ValueError, match=said):
         fitted(repeated) if when == "fit" else of_items.predict_df(repeated)
 
@@ -137,7 +137,7 @@ def test_one_row_is_forecast_but_nothing_is_learned_from_it(point, frame):
 def test_a_table_that_is_too_short_to_learn_from_is_refused(frame):
     with pytest.raises(ValueError, match=r"6 rows, expected at least context \+ horizon = 24 \+ 6"):
         fitted(frame[:6])
-    with pytest.raises(ValueError, match="No row is left to train on, .* smaller part for validation"):
+    with pytest.raises(ValueError, match=r"No row is left to train on, .* smaller part for validation"):
         fitted(frame, val_size=200)
 
 
