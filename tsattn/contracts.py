@@ -353,6 +353,7 @@ class TableSpec:
         zone: Time zone of the clock, "" if it has none; None if that is not known.
         gaps: Step at which absent rows are missing ones (`freq` of a forecaster's `fit`); "": they are an error.
         reading: How the table was read, where that is not the default: what `tsattn.data.reading.Reading` holds.
+        step: Of a clock of whole numbers, such as years; 0: the clock is of dates, or there is none.
 
     Raises:
         ValueError: If the parts do not fit together.
@@ -372,6 +373,7 @@ class TableSpec:
     zone: str | None = None
     gaps: str = ""
     reading: dict[str, Any] = field(default_factory=dict)
+    step: int = 0
 
     def __post_init__(self) -> None:
         if not isinstance(self.reading, dict):

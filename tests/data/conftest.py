@@ -9,6 +9,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tsattn import messages
+
+OPTIONS = (
+    *("table", "timestamp", "time_format", "decimal", "thousands", "encoding", "variate_column", "value_column"),
+    *("exclude", "resample", "drop_duplicates", "target", "exogenous", "known", "freq", "snap", "zone", "split"),
+)
+
+
+@pytest.fixture
+def shell() -> Iterator[None]:
+    """Messages name options as `tsattn fit` does."""
+    with messages.command({name: f"--data.{name}" for name in OPTIONS}):
+        yield
+
 
 @pytest.fixture(scope="session")
 def benchmarks(shared: Path) -> Path:

@@ -20,13 +20,15 @@ from tsattn.models.itransformer import ITransformer
 @pytest.mark.parametrize("when", ["fit", "predict"])
 def test_a_row_that_comes_twice_is_refused_with_its_item(panel, of_items, when: str):
     repeated = pd.concat([panel, panel[300:301]])
-    said = r"the time 2024-01-05 04:00:00 again in item 'y', .*`drop_duplicates=True`.*`item_id=...`"
+    said = r"the time 2024-01-05 04:00:00 twice in item 'y', .*`drop_duplicates=True`.*`item_id`"
     with pytest.raises(ValueError, match=said):
         fitted(repeated) if when == "fit" else of_items.predict_df(repeated)
 
 
 def test_items_that_nobody_named_are_repeated_rows(panel, of_items):
-    with pytest.raises(ValueError, match=r"2024-01-01 00:00:00 again, .* name the column of items by `item_id=...`"):
+    with pytest.raises(
+        ValueError, match=r"2024-01-01 00:00:00 twice, .*'shop' tells 2 series apart: .*`item_id='shop'`"
+    ):
         of_items.predict_df(panel.rename(columns={"item_id": "shop"}))
 
 
@@ -158,7 +160,9 @@ def test_an_empty_time_is_refused_with_its_row(point, frame):
 
 def test_a_table_without_times_is_told_of_the_options_of_python(point, frame):
     for do in (fitted, point.predict_df):
-        with pytest.raises(ValueError, match=r'no column of times .*`timestamp`, or say `timestamp="none"`') as caught:
+        with pytest.raises(
+            ValueError, match=r"no column of times .*`timestamp=\.\.\.`, or say `timestamp='none'`"
+        ) as caught:
             do(frame.drop(columns="timestamp"))
         assert "--data" not in str(caught.value)
     with pytest.raises(ValueError, match="has no times, expected some, because the forecaster reads the calendar"):
@@ -209,7 +213,7 @@ def known(panel: pd.DataFrame) -> pd.DataFrame:
         (lambda f: f.assign(timestamp=f["timestamp"] + pd.Timedelta("5min")), r"lacks 6 of the 6 rows"),
         (lambda f: f.drop(columns="b"), r"no column 'b', expected it beside 'timestamp', 'item_id'"),
         (lambda f: f.drop(columns="item_id"), r"no column 'item_id', expected one that says of which of the 2 items"),
-        (lambda f: f.drop(columns="timestamp"), r"no column of times among 'b', expected one; name it by `timestamp`"),
+        (lambda f: f.drop(columns="timestamp"), r"no column of times among 'b', expected one; name it by `timestamp"),
         (lambda f: f[:0], r"has no rows, expected 6 of each item"),
         (
             lambda f: f.astype({"b": object}).assign(b=["?" if i == 4 else 0.5 for i in range(12)]),

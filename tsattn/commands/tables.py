@@ -1,7 +1,7 @@
 """Commands on tables: forecast, data, configs."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +23,8 @@ def forecast(
     time_format: str | None = None,
     zone: str | None = None,
     decimal: str | None = None,
+    thousands: str | None = None,
+    encoding: str | None = None,
     variate_column: str | None = None,
     value_column: str | None = None,
     freq: str | None = None,
@@ -46,10 +48,13 @@ def forecast(
         horizon: Steps; default: the trained horizon. A longer one is forecast in blocks.
         quantiles: Levels between those that the forecaster has; default: those.
         item_id: Column of items, if the table has many that are not to be mixed.
-        timestamp: Name of the time column; default: as in the training, or found.
-        time_format: How times are written, as in strptime ("%d/%m/%Y %H:%M"); default: as in the training.
+        timestamp: Name of the time column; "[date, time]" joins two; default: as in the training, or found.
+        time_format: How times are written, as in strptime ("%d/%m/%Y %H:%M"), or epoch_s, epoch_ms, excel, steps;
+            default: as in the training.
         zone: Time zone of times that are written without one ("Europe/Berlin"); default: as in the training.
         decimal: What stands before the decimals in a text file; default: as in the training, else a point.
+        thousands: What stands between the thousands in a text file; `none`: nothing; default: as in the training.
+        encoding: Of a text file; default: as in the training, else UTF-8, else Windows-1252 with a warning.
         variate_column: Of a long table, the column that names the variate; default: as in the training.
         value_column: Of a long table, the column that holds the values; default: as in the training.
         freq: Step at which absent rows are missing ones ("1h"); default: as in the training.
@@ -62,7 +67,6 @@ def forecast(
 
     from tsattn import files
     from tsattn.data.reading import Reading
-    from tsattn.data.tables import read_frame
     from tsattn.forecasting.forecaster import Forecaster
 
     if format not in ("long", "wide"):
@@ -73,13 +77,12 @@ def forecast(
             raise ValueError(f"{path} is the table itself, which a forecast would replace: choose another --out.")
     if plot is not None and plot.suffix not in (".png", ".pdf", ".svg"):
         raise ValueError(f"--plot is {plot}, expected a name that ends in .png, .pdf or .svg.")
-    if not table.is_file():
-        raise FileNotFoundError(f"{table.absolute()} does not exist, expected a table; check --table.")
     forecaster = Forecaster.from_pretrained(checkpoint)
     spec = forecaster.spec
     assert spec is not None
     given = {
-        "timestamp": timestamp, "time_format": time_format, "zone": zone, "decimal": decimal,
+        "timestamp": timestamp, "time_format": time_format, "zone": zone, "decimal": decimal, "thousands": thousands,
+        "encoding": encoding,
         "variate_column": variate_column, "value_column": value_column, "freq": freq, "snap": snap,
         "resample": resample, "drop_duplicates": drop_duplicates or None,
     }  # fmt: skip
@@ -89,8 +92,10 @@ def forecast(
     if told:
         print(f"read otherwise than in the training: {', '.join(told)}")
     forecaster.spec = dataclasses.replace(spec, reading=how.to_plain(), gaps=how.freq or "")
-    history, clock = _frame(table, how, timestamp)
-    ahead = None if future is None else _frame(future, how, timestamp)[0]
+    numbers = [*spec.variates, *(c.name for c in spec.covariates if c.categories is None)]
+    history, has_clock = _frame(table, how, numbers)
+    ahead = None if future is None else _frame(future, how, numbers)[0]
+    clock = timestamp if has_clock else "none"
     try:
         made = forecaster.predict_df(
             history, ahead, horizon=horizon, quantile_levels=quantiles, item_id=item_id, timestamp=clock
@@ -116,16 +121,13 @@ def forecast(
         print(f"picture written to {plot}")
 
 
-def _frame(path: Path, how: "Reading", timestamp: str | None) -> "tuple[pd.DataFrame, str | None]":
-    """Read a file as a training's was; return it and the column of times that was asked for."""
-    from tsattn.data.tables import listed, read_frame
+def _frame(path: Path, how: "Reading", numbers: list[str]) -> "tuple[pd.DataFrame, bool]":
+    """Read a file as a training's was; return it and whether a clock may be expected in it."""
+    from tsattn.data.table_files import read_frame
 
-    frame, has_clock = read_frame(path, how.decimal)
-    if timestamp not in (None, "none") and timestamp not in {str(name).strip() for name in frame.columns}:
-        raise ValueError(
-            f"{path} has no column {timestamp!r}, expected one of {listed(frame.columns)}; check `--timestamp`."
-        )
-    return frame, timestamp if has_clock else "none"
+    clock = [how.timestamp] if isinstance(how.timestamp, str) else list(how.timestamp or ())
+    only = numbers if how.value_column is None else None
+    return read_frame(path, how.decimal, how.thousands, how.encoding, skip=clock, only=only)
 
 
 def data_list() -> None:

@@ -21,7 +21,7 @@ from jaxtyping import Int
 
 from tsattn import messages
 from tsattn.data.reading import Reading
-from tsattn.data.words import listed, plain
+from tsattn.data.wording import listed, plain
 
 log = logging.getLogger(__name__)
 
@@ -476,7 +476,7 @@ def without_repeated(rows: Rows) -> Rows:
     lost = int((~keep).sum())
     if not lost:
         return rows
-    if 2 * lost > len(keep):
+    if 2 * lost > len(keep) and _differ(rows, keep):
         ways = messages.advice(
             "Name the column that tells them apart by {item_id}",
             "Of a long table, name its columns by {variate_column}",
@@ -490,6 +490,18 @@ def without_repeated(rows: Rows) -> Rows:
         "%s: %d repeated times dropped, the first%s.", rows.what, lost, rows.where(first) or f" {rows.times[first]}"
     )
     return rows.kept(keep)
+
+
+def _differ(rows: Rows, keep: np.ndarray) -> bool:
+    """Whether a row that is dropped differs from the one of its time that stays."""
+    for part in rows.parts():
+        times, kept = rows.times[part], keep[part]
+        place = times[kept].get_indexer(times)
+        for values in rows.columns.values():
+            own = pd.DataFrame(values[part])
+            if not own.equals(own[kept].iloc[place].set_axis(own.index)):
+                return True
+    return False
 
 
 # Snapping --------------------------------------------------------------------------------------------------------
@@ -694,7 +706,7 @@ def _averaged(rows: Rows, part: slice, by: Any, step: str) -> tuple[pd.DatetimeI
     counts = bins.sum()
     first = pd.Series(np.arange(len(times)), index=times).resample(by).min()
     there = np.asarray(counts > 0)
-    own = max(int(np.median(np.diff(times.as_unit("ns").asi8))), 1)
+    own = max(int(np.median(np.diff(times.unique().as_unit("ns").asi8))), 1) if times.nunique() > 1 else 1
     edges = _edges(counts.index, by)
     typical = float(np.median(np.diff(edges.as_unit("ns").asi8)))
     if 2 * there.sum() < len(counts):

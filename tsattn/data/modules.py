@@ -42,9 +42,15 @@ class TableData(lightning.LightningDataModule):
         dataset: Name of a benchmark (`tsattn data list`); its protocol is followed where a knob is None.
         table: Path of your own table, instead of `dataset`: .csv, .csv.gz, .txt, .npz or .parquet, wide or long.
         root: The only folder in which the benchmark is looked for; None: TSATTN_DATA, ./data, the cache.
-        timestamp: Column with the times; None: found; "none": rows are equally spaced and have no times.
-        time_format: How times are written, as in strptime ("%d/%m/%Y %H:%M"); None: ISO 8601, else month before day.
+        timestamp: Column with the times; several ("[date, time]"): day and time of day, or year, month, day, hour, to
+            be joined; None: found; "none": rows are equally spaced and have no times.
+        time_format: How times are written, as in strptime ("%d/%m/%Y %H:%M"), or for numbers epoch_s, epoch_ms,
+            epoch_us, epoch_ns (since 1970), excel (days of a spreadsheet) or steps; None: ISO 8601, else month before
+            day; numbers by their size.
         decimal: What stands before the decimals in a text file.
+        thousands: What stands between the thousands in a text file, such as "," or "."; "none": nothing; None: not
+            known, and what could be read in two ways is an error.
+        encoding: Of a text file; None: UTF-8, else Windows-1252 with a warning.
         variate_column: Of a long table: the column that says which variate a row is of.
         value_column: Of a long table: the column with the values.
         exclude: Columns that are left out.
@@ -85,9 +91,11 @@ class TableData(lightning.LightningDataModule):
         dataset: str | None = None,
         table: str | Path | None = None,
         root: str | Path | None = None,
-        timestamp: str | None = None,
+        timestamp: str | list[str] | None = None,
         time_format: str | None = None,
         decimal: str = ".",
+        thousands: str | None = None,
+        encoding: str | None = None,
         variate_column: str | None = None,
         value_column: str | None = None,
         exclude: str | list[str] | None = None,
@@ -134,6 +142,8 @@ class TableData(lightning.LightningDataModule):
         self.timestamp = timestamp
         self.time_format = time_format
         self.decimal = decimal
+        self.thousands = thousands
+        self.encoding = encoding
         self.variate_column = variate_column
         self.value_column = value_column
         self.exclude = exclude
@@ -195,10 +205,13 @@ class TableData(lightning.LightningDataModule):
         marks = self._mark_names(frequency)
         columns = dict(zip(map(str, table["variate"].values), table["values"].values, strict=True))
         alone = np.array([panel.ALONE], dtype=object)
-        whole = panel.Panel(alone, np.array([0, rows]), table.indexes["time"], columns, frequency)
+        whole = panel.Panel(
+            alone, np.array([0, rows]), table.indexes["time"], columns, frequency, int(table.attrs["step"])
+        )
         train = np.zeros(rows, dtype=bool)
         train[parts["train"].begin : parts["train"].end] = True
-        named = self.timestamp if self.timestamp not in (None, "none") else "timestamp"
+        clock = table.attrs["clock"]
+        named = clock[0] if len(clock) == 1 and self.timestamp is not None else "timestamp"
         spec = specify(
             whole,
             train,
@@ -220,12 +233,13 @@ class TableData(lightning.LightningDataModule):
 
     def _reading(self, table: xr.Dataset) -> Reading:
         """Return how the table was read, its columns by the names that they have in it."""
-        found = table.attrs["timestamp"] or None
-        return Reading(
-            timestamp=self.timestamp if self.timestamp is not None else found,
+        reading = Reading(
+            timestamp="none" if self.timestamp == "none" else None,
             time_format=self.time_format,
             zone=self.zone,
             decimal=self.decimal,
+            thousands=self.thousands,
+            encoding=self.encoding,
             variate_column=self.variate_column,
             value_column=self.value_column,
             exclude=tuple(table.attrs["excluded"]),
@@ -234,6 +248,7 @@ class TableData(lightning.LightningDataModule):
             resample=self.resample,
             freq=self.freq,
         )
+        return reading.found(table.attrs["clock"])
 
     def _read(self) -> xr.Dataset:
         options: dict[str, Any] = {
@@ -248,12 +263,16 @@ class TableData(lightning.LightningDataModule):
             "freq": self.freq,
             "drop_duplicates": self.drop_duplicates,
             "training": self._training_zone,
+            "keep": self._named(),
+            "columns": self._only(),
         }
         if self._frame is not None:
             return tables.from_frame(self._frame, **options)
         if self.benchmark is None:
             assert self.table is not None
-            table = tables.read_table(self.table, decimal=self.decimal, **options)
+            table = tables.read_table(
+                self.table, decimal=self.decimal, thousands=self.thousands, encoding=self.encoding, **options
+            )
             self._recognise(Path(self.table), table)
             return table
         path = fetch.find(self.benchmark.name, self.root)
@@ -265,6 +284,17 @@ class TableData(lightning.LightningDataModule):
             )
         mended = self.drop_duplicates or any(step is not None for step in (self.snap, self.resample, self.freq))
         return tables.read_table(path, clock="strict" if mended else self.benchmark.clock, **options)
+
+    def _named(self) -> list[str]:
+        """Return the columns that somebody named, for whatever."""
+        named = [[role] if isinstance(role, str) else list(role or ()) for role in (self.target, self.exogenous)]
+        return [*named[0], *named[1], *self.known]
+
+    def _only(self) -> list[str] | None:
+        """Return the only columns that are read: all that are named, if both targets and the others are."""
+        if self.target is None or self.exogenous is None:
+            return None
+        return [name for name in self._named() if name != "none" or self.exogenous != "none"]
 
     def _recognise(self, path: Path, table: xr.Dataset) -> None:
         shape = (table.sizes["time"], table.sizes["variate"])
@@ -411,11 +441,12 @@ class TableData(lightning.LightningDataModule):
         table, spec = self.dataset_, self.spec
         source = self.benchmark.name if self.benchmark else table.attrs["source"]
         exogenous = len(spec.variates) - spec.targets
+        step = spec.frequency or spec.step or "unknown"
         ahead = f", {len(spec.covariates)} known ahead" if spec.covariates else ""
         missing = sum(self.missing.values())
         treated = {"none": "masked", "forward": "filled forward", "linear": "filled by lines, which look ahead"}
         return (
-            f"{source}: {table.sizes['time']:,} rows, step {spec.frequency or 'unknown'}, {spec.targets} target"
+            f"{source}: {table.sizes['time']:,} rows, step {step}, {spec.targets} target"
             f"{'s' if spec.targets > 1 else ''}, {exogenous} exogenous{ahead}, {len(spec.marks)} calendar marks"
             + (f", {missing:,} values missing ({treated[spec.fill]})" if missing else "")
         )
@@ -504,10 +535,10 @@ class TableData(lightning.LightningDataModule):
                 f"The model was trained with the columns {[c.name for c in spec.covariates]} known ahead, the data has "
                 f"{self.known}; set `--data.known`."
             )
-        if not calendar.same_step(spec.frequency, own.frequency):
+        if not calendar.same_step(spec.frequency, own.frequency) or spec.step != own.step:
             raise ValueError(
-                f"The model was trained at the step {spec.frequency or 'unknown'}, the table has "
-                f"{own.frequency or 'unknown'}; {grid.ways_to(spec.frequency, own.frequency)}."
+                f"The model was trained at the step {spec.frequency or spec.step or 'unknown'}, the table has "
+                f"{own.frequency or own.step or 'unknown'}; {grid.ways_to(spec.frequency, own.frequency)}."
             )
 
     # Lightning ---------------------------------------------------------------------------------------------------

@@ -19,11 +19,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tsattn.contracts import Covariate, Fill, ForecastNetwork, TableSpec
-from tsattn.data import grid, tables, zones
+from tsattn.data import clock as clocks
+from tsattn.data import grid, keys, repeated, tables, zones
 from tsattn.data.calendar import calendar_features, same_step
+from tsattn.data.clock import Clock
 from tsattn.data.grid import fixed_step
+from tsattn.data.numbers import hint
 from tsattn.data.reading import Reading
 from tsattn.data.windows import Windows
+from tsattn.data.wording import advice
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +42,11 @@ class Panel:
     Attributes:
         items: Names, in the order of their first rows.
         begins: First row of each item, and the number of rows.
-        times: Of every row; numbers from 0 within each item where there is no clock.
+        times: Of every row; whole numbers where the clock holds such; numbers from 0 within each item without a clock.
         columns: float64, NaN where missing, or text, None where missing; by the column's name.
-        frequency: Step as a pandas alias; "" without a clock.
-        clock: Column that the times were read from; "" if they are the index, or there are none.
+        frequency: Step as a pandas alias; "" without a clock of dates.
+        step: Of a clock of whole numbers (years, steps); 0: there is no such clock.
+        clock: Columns that the times were read from; none if they are the index, or there are none.
     """
 
     items: np.ndarray
@@ -49,7 +54,13 @@ class Panel:
     times: pd.Index
     columns: Mapping[str, np.ndarray]
     frequency: str
-    clock: str = ""
+    step: int = 0
+    clock: tuple[str, ...] = ()
+
+    @property
+    def has_clock(self) -> bool:
+        """Whether the times are the table's own, not numbers of rows."""
+        return bool(self.frequency or self.step)
 
     @property
     def rows(self) -> int:
@@ -84,7 +95,7 @@ class Panel:
             number = number - np.repeat(counts, counts) - 1
         start = self.times[rows]
         if not isinstance(start, pd.DatetimeIndex):
-            return pd.Index(np.repeat(np.asarray(start), counts) + number)
+            return pd.Index(np.repeat(np.asarray(start), counts) + number * (self.step or 1))
         fixed = fixed_step(self.frequency)
         if fixed is not None:
             step = np.timedelta64(fixed, "ns").astype(f"m8[{start.unit}]").astype(np.int64)
@@ -108,7 +119,12 @@ class Panel:
         if len(self.items) > 1:
             rows = np.arange(begins[-1]) + np.repeat(first - begins[:-1], lengths)
         return Panel(
-            self.items, begins, self.times[rows], {k: v[rows] for k, v in self.columns.items()}, self.frequency
+            self.items,
+            begins,
+            self.times[rows],
+            {k: v[rows] for k, v in self.columns.items()},
+            self.frequency,
+            self.step,
         )
 
     def padded(self, least: int | Int[np.ndarray, " item"]) -> "Panel":
@@ -143,10 +159,10 @@ class Panel:
         if isinstance(self.times, pd.DatetimeIndex):
             clock = np.empty(len(old), dtype=np.int64)
             clock[place], clock[~old] = self.times.asi8, pd.DatetimeIndex(times).as_unit(self.times.unit).asi8
-            return Panel(self.items, begins, _same_clock(clock, self.times), columns, self.frequency)
+            return Panel(self.items, begins, _same_clock(clock, self.times), columns, self.frequency, self.step)
         count = np.empty(len(old), dtype=np.int64)
         count[place], count[~old] = np.asarray(self.times), np.asarray(times)
-        return Panel(self.items, begins, pd.Index(count), columns, self.frequency)
+        return Panel(self.items, begins, pd.Index(count), columns, self.frequency, self.step)
 
     def constant(self, name: str, what: str = "The table") -> "Panel":
         """Return a panel in which every row of an item has the one value that a column has in it.
@@ -167,7 +183,7 @@ class Panel:
                 f"{what} has {tables.plain(held[item[row]])} and {tables.plain(values[row])} in {name!r}{where}, "
                 "expected one value in every item of a static covariate; declare it as past or known if it changes."
             )
-        return Panel(self.items, self.begins, self.times, {**self.columns, name: held[item]}, self.frequency)
+        return Panel(self.items, self.begins, self.times, {**self.columns, name: held[item]}, self.frequency, self.step)
 
 
 def _same_clock(ticks: np.ndarray, like: pd.DatetimeIndex) -> pd.DatetimeIndex:
@@ -182,10 +198,11 @@ def read_panel(
     categories: Sequence[str] = (),
     *,
     item: str | None = None,
-    timestamp: str | None = None,
+    timestamp: str | Sequence[str] | None = None,
     how: Reading | None = None,
     frequency: str | None = None,
     zone: str | None = None,
+    step: int | None = None,
     what: str = "The table",
 ) -> Panel:
     """Read the columns that are asked for; the frame is not changed.
@@ -195,11 +212,13 @@ def read_panel(
         numbers: Columns of numbers.
         categories: Columns of categories.
         item: Column of items; None: "item_id" if there is such a column, else all rows are of one item.
-        timestamp: Column of times; None: found (a DatetimeIndex, or a column with a usual name); "none": the rows
-            are equally spaced and have no times.
+        timestamp: Column of times; several: day and time of day, or year, month, day, ..., to be joined; None: found (a
+            DatetimeIndex, or the column that parses to times that go forward); "none": the rows are equally spaced
+            and have no times.
         how: How times are written, and what is done with the clock; None: the defaults.
         frequency: Step that is expected, for items too short to show one; None: it is read off the rows.
         zone: Time zone of the training, to which times are brought, "" if they have none; None: that is not known.
+        step: Step that is expected of a clock of whole numbers.
         what: For messages.
 
     Raises:
@@ -214,14 +233,13 @@ def read_panel(
         if name not in frame.columns:
             raise ValueError(f"{what} has no column {name!r}, expected it beside {tables.listed(frame.columns)}.")
     codes, items, frame = _take_items(frame, item, what)
-    times, clock = tables.find_clock(frame, timestamp, how.time_format, what, "timestamp")
-    likely = ""
-    if times is not None:
-        written = frame[clock] if clock in frame.columns else None
-        offsets = zones.offsets_of(written) if zones.zone_of(times) == "UTC" else None
-        likely = "" if offsets is None or how.zone or zone else zones.likely_zone(times, offsets)
-        times = zones.settle(times, how.zone, zone, _inside(what), offsets)
-    free = frame.columns if times is None else frame.columns.drop(clock, errors="ignore")
+    found_clock = clocks.find(
+        frame, timestamp, how.time_format, what, door="panel", codes=codes if len(items) > 1 else None, keep=numbers
+    )
+    times, free, likely = found_clock.times, frame.columns.drop(list(found_clock.columns)), ""
+    if isinstance(times, pd.DatetimeIndex):
+        written = zones.written(frame, found_clock.columns, times)
+        times, likely = zones.settle(times, how.zone, zone, _inside(what), written)
     taken = next((name for name in (*numbers, *categories) if name not in free), None)
     if taken is not None:
         raise ValueError(
@@ -231,8 +249,8 @@ def read_panel(
     order: np.ndarray | None = None
     if times is not None:
         ascending = times.is_monotonic_increasing if len(items) == 1 else None
-        if not ascending and not _in_order(codes, times.asi8):
-            order = np.lexsort((times.asi8, codes))
+        if not ascending and not _in_order(codes, clocks.ticks(times)):
+            order = np.lexsort((clocks.ticks(times), codes))
     elif len(items) > 1 and (np.diff(codes) < 0).any():
         order = np.argsort(codes, kind="stable")
     columns = {name: _numbers(frame[name], name, codes, items, times, what) for name in numbers}
@@ -250,6 +268,25 @@ def read_panel(
             )
         position = np.arange(len(codes)) - np.repeat(begins[:-1], counts)
         return Panel(items, begins, pd.Index(position), columns, "")
+    if not how.drop_duplicates and how.resample is None:
+        _refuse_repeated(times, begins, items, what, frame, found_clock)
+    if not isinstance(times, pd.DatetimeIndex):
+        if frequency:
+            raise ValueError(
+                f"{what} has whole numbers as times ({times[0]}, ...), expected dates of the step {frequency}, that of "
+                "the training; bring them there by `pandas.to_datetime`."
+            )
+        if how.snap is not None or how.resample is not None:
+            raise ValueError(
+                f"{what} has whole numbers as times ({times[0]}, ...), expected dates to snap or resample by."
+            )
+        whole = Panel(items, begins, times, columns, "", clock=found_clock.columns)
+        return _counted(whole, how.freq, step, what)
+    if step:
+        raise ValueError(
+            f"{what} has dates as times ({times[0]}, ...), expected whole numbers of the step {step}, as in the "
+            "training; name their column by `timestamp`."
+        )
     rows = grid.bring(grid.Rows(times, begins, columns, items, what, zone=likely), how)
     times, begins, columns = rows.times, rows.begins, dict(rows.columns)
     found = grid.step_of(rows, frequency) or frequency or how.freq or ""
@@ -261,8 +298,7 @@ def read_panel(
             f"{what} has the step {found or 'unknown'}, expected {frequency or 'rows without a clock'}, that of the "
             f"training; {ways}."
         )
-    name = clock if clock in frame.columns else ""
-    return Panel(items, begins, times, columns, frequency or how.freq or found, name)
+    return Panel(items, begins, times, columns, frequency or how.freq or found, clock=found_clock.columns)
 
 
 def _inside(what: str) -> str:
@@ -402,7 +438,7 @@ def filled(panel: Panel, names: Sequence[str], fill: Fill) -> Panel:
             for begin, end in itertools.pairwise(panel.begins)
         ]
         columns[name] = np.concatenate(parts)
-    return Panel(panel.items, panel.begins, panel.times, columns, panel.frequency)
+    return Panel(panel.items, panel.begins, panel.times, columns, panel.frequency, panel.step)
 
 
 def make_windows(panel: Panel, spec: TableSpec, context: int, horizon: int, *, what: str = "The table") -> Windows:
@@ -474,10 +510,11 @@ def _numbers(
         return values
     where = "" if len(items) == 1 else f" of item {tables.plain(items[codes[bad]])}"
     when = "" if times is None else f" at {times[bad]}"
+    cell = column.iloc[bad]
     raise ValueError(
-        f"{what} holds {tables.plain(column.iloc[bad])} in column {name!r}, data row {bad + 1}{where}{when}, expected "
-        "a finite number; leave the cell empty if the value is missing, or declare a column of categories as a "
-        "covariate."
+        f"{what} holds {tables.plain(cell)} in column {name!r}, data row {bad + 1}{where}{when}, expected "
+        f"a finite number; {hint(cell)}leave the cell empty if the value is missing, or declare a column of "
+        "categories as a covariate."
     )
 
 
@@ -491,6 +528,99 @@ def to_categories(column: pd.Series) -> np.ndarray:
     result = plain.astype(object)[codes]
     result[missing] = None
     return result
+
+
+# The clock -------------------------------------------------------------------------------------------------------
+
+
+def _refuse_repeated(
+    times: pd.Index, begins: np.ndarray, items: np.ndarray, what: str, frame: pd.DataFrame, found: Clock
+) -> None:
+    again = np.diff(clocks.ticks(times)) == 0
+    again[begins[1:-1] - 1] = False
+    if again.any():
+        row = int(np.argmax(again)) + 1
+        told = (
+            f"{what} has the time {times[row]} twice{_of_item(begins, items, row)}, expected every time once in an item"
+        )
+        if len(items) == 1:
+            other = repeated.other_clock(frame, found, "panel")
+            key = [] if other else keys.likely_keys(frame, clocks.ticks(pd.Index(found.times)), found.columns)
+            if other or key:
+                raise ValueError(f"{told}; {other or repeated.of_key(frame, key, found, 'panel')}.")
+        way = advice("panel", "keep the first rows by {drop_duplicates}", drop_duplicates=True)
+        raise ValueError(f"{told}; {way}, or name the column of items by `item_id`.")
+
+
+def _counted(panel: Panel, freq: str | None, expected: int | None, what: str) -> Panel:
+    """Check the step of a clock of whole numbers; with `freq`, absent rows become missing ones."""
+    times, begins = np.asarray(panel.times), panel.begins
+    within = np.ones(max(len(times) - 1, 0), dtype=bool)
+    within[begins[1:-1] - 1] = False
+    steps = np.diff(times)[within]
+    if freq is not None:
+        if not str(freq).isdigit() or int(freq) < 1:
+            raise ValueError(
+                f"freq is {freq!r}, expected a whole number such as '1', because the times of {what.lower()} are whole "
+                "numbers."
+            )
+        usual = int(freq)
+        off = within & (np.diff(times) % usual != 0)
+        if off.any():
+            row = int(off.argmax())
+            raise ValueError(
+                f"{what} steps from {times[row]} to {times[row + 1]}{_of_item(begins, panel.items, row)}, expected a "
+                f"multiple of freq={freq!r}."
+            )
+        panel = _spread(panel, usual)
+    elif len(steps):
+        found, counts = np.unique(steps, return_counts=True)
+        usual = int(found[counts.argmax()])
+        wrong = within & (np.diff(times) != usual)
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise ValueError(
+                f"{what} steps from {times[row]} to {times[row + 1]}{_of_item(begins, panel.items, row)}, expected a "
+                f"regular step of {usual}; pass `freq='{usual}'` to take absent rows as missing."
+            )
+    else:
+        if expected is None:
+            raise ValueError(f"{what} has one row per item, expected at least two in one of them to know the step.")
+        usual = expected
+    if expected is not None and usual != expected:
+        raise ValueError(
+            f"{what} has the step {usual}, expected {expected or 'rows without a clock'}, that of the training; bring "
+            "its rows there."
+        )
+    return Panel(panel.items, panel.begins, panel.times, panel.columns, "", usual, panel.clock)
+
+
+def _spread(panel: Panel, step: int) -> Panel:
+    """Put every item's rows on a grid of whole numbers from its first time on; absent rows are missing."""
+    times, begins = np.asarray(panel.times), panel.begins
+    first, last = times[begins[:-1]], times[begins[1:] - 1]
+    lengths = (last - first) // step + 1
+    if lengths.sum() > 100 * len(times) + 10_000:
+        raise ValueError(
+            f"The table has {len(times)} rows and {int(lengths.sum())} steps of {step}, expected most of them to be "
+            "there."
+        )
+    ends = np.cumsum(lengths)
+    offset = np.repeat(ends - lengths, np.diff(begins))
+    place = offset + (times - np.repeat(first, np.diff(begins))) // step
+    number = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)
+    columns: dict[str, np.ndarray] = {}
+    for name, values in panel.columns.items():
+        columns[name] = np.full(ends[-1], None if values.dtype == object else np.nan, dtype=values.dtype)
+        columns[name][place] = values
+    return Panel(
+        panel.items,
+        np.concatenate([[0], ends]),
+        pd.Index(np.repeat(first, lengths) + number * step),
+        columns,
+        "",
+        clock=panel.clock,
+    )
 
 
 def _of_item(begins: np.ndarray, items: np.ndarray, row: int) -> str:

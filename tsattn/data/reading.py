@@ -5,7 +5,7 @@ table is read as the one of the training was, on the command line and in Python.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ class Reading:
     """Options of reading a table; each is the one of `TableData` and of `tsattn forecast` with the same name.
 
     Attributes:
-        timestamp: Column with the times; None: found; "none": the rows have no clock.
+        timestamp: Column with the times, or several that are joined; None: found; "none": the rows have no clock.
         time_format: How times are written, as in strptime ("%d/%m/%Y %H:%M"); None: ISO 8601, else month before day.
         zone: Time zone of the clock ("Europe/Berlin"): times are brought there, and times without a zone are of it.
         decimal: What stands before the decimals in a text file.
@@ -35,7 +35,7 @@ class Reading:
         ValueError: If an option is not of its type.
     """
 
-    timestamp: str | None = None
+    timestamp: str | tuple[str, ...] | None = None
     time_format: str | None = None
     zone: str | None = None
     decimal: str = "."
@@ -52,7 +52,7 @@ class Reading:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.name == "exclude":
+            if field.name == "exclude" or (field.name == "timestamp" and isinstance(value, tuple)):
                 right = isinstance(value, tuple) and all(isinstance(name, str) for name in value)
             elif field.name == "drop_duplicates":
                 right = isinstance(value, bool)
@@ -60,6 +60,12 @@ class Reading:
                 right = isinstance(value, str) or (value is None and field.name != "decimal")
             if not right:
                 raise ValueError(f"{field.name} is {value!r}, which is not an option of that name.")
+
+    def found(self, clock: Sequence[str]) -> "Reading":
+        """Return this with the clock named by the columns that it was made of; none if it is an index."""
+        if not clock:
+            return dataclasses.replace(self, timestamp="none" if self.timestamp == "none" else None)
+        return dataclasses.replace(self, timestamp=clock[0] if len(clock) == 1 else tuple(clock))
 
     @classmethod
     def of(cls, spec: TableSpec) -> "Reading":
@@ -104,10 +110,11 @@ class Reading:
     def within(self, columns: Iterable[str]) -> "Reading":
         """Return this for a table with some columns: of those that a training named, the ones that it has."""
         there = set(columns)
+        clock = {self.timestamp} if isinstance(self.timestamp, str) else set(self.timestamp or (None,))
         long = {self.variate_column, self.value_column} <= there
         return dataclasses.replace(
             self,
-            timestamp=self.timestamp if self.timestamp == "none" or self.timestamp in there else None,
+            timestamp=self.timestamp if self.timestamp == "none" or clock <= there else None,
             variate_column=self.variate_column if long else None,
             value_column=self.value_column if long else None,
             exclude=tuple(name for name in self.exclude if name in there),

@@ -85,6 +85,7 @@ def specify(
         zone=panel.zone,
         gaps=how.freq or "",
         reading=how.to_plain(),
+        step=panel.step,
     )
 
 

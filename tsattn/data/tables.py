@@ -4,11 +4,9 @@ pandas reads; here it is decided which column is the clock, whether the table is
 regular. Nothing is repaired in silence: what is broken is an error that names the row and the option that mends it.
 """
 
-import gzip
+import dataclasses
 import hashlib
 import logging
-import warnings
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -16,31 +14,47 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import xarray as xr
-from jaxtyping import Float
 
 from tsattn.contracts import Fill
-from tsattn.data import grid, zones
+from tsattn.data import clock as clocks
+from tsattn.data import grid, keys, numbers, repeated, zones
+from tsattn.data.clock import Clock as FoundClock
 from tsattn.data.labels import with_index_columns
+from tsattn.data.numbers import to_numbers
 from tsattn.data.reading import Reading
-from tsattn.data.words import listed, plain
+from tsattn.data.table_files import read_frame
+from tsattn.data.wording import advice, listed, plain
+
+__all__ = [
+    "fill_missing",
+    "find_clock",
+    "from_frame",
+    "listed",
+    "plain",
+    "read_frame",
+    "read_table",
+    "to_numbers",
+    "with_plain_names",
+]
 
 log = logging.getLogger(__name__)
 
 Clock = Literal["strict", "ignore"]
 
 
-CLOCK_NAMES = ("date", "ds", "timestamp", "time", "datetime")  # looked for in this order, whatever their case
+CLOCK_NAMES = clocks.NAMES
 _SENTINEL = -9999.0  # stands for "missing" in many station records, among them the weather benchmark
 
 
 def read_table(
     path: str | Path,
     *,
-    timestamp: str | None = None,
+    timestamp: str | Sequence[str] | None = None,
     time_format: str | None = None,
     variate_column: str | None = None,
     value_column: str | None = None,
     columns: Sequence[str] | None = None,
+    keep: Sequence[str] = (),
     exclude: str | Sequence[str] = (),
     zone: str | None = None,
     snap: str | None = None,
@@ -50,6 +64,8 @@ def read_table(
     clock: Clock = "strict",
     decimal: str = ".",
     training: str | None = None,
+    thousands: str | None = None,
+    encoding: str | None = None,
 ) -> xr.Dataset:
     """Read a table from `.csv`, `.csv.gz`, `.txt`, `.txt.gz`, `.npz` or `.parquet`.
 
@@ -58,11 +74,15 @@ def read_table(
 
     Args:
         path: The file.
-        timestamp: Column with the times; None: found; "none": the rows have no clock.
-        time_format: How times are written, as in strptime ("%d/%m/%Y %H:%M"); None: ISO 8601, else month before day.
+        timestamp: Column with the times; several: day and time of day, or year, month, day, ..., to be joined; None:
+            found; "none": the rows have no clock.
+        time_format: How times are written, as in strptime ("%d/%m/%Y %H:%M"), or for numbers "epoch_s", "epoch_ms",
+            "epoch_us", "epoch_ns", "excel" or "steps"; None: ISO 8601, else month before day; numbers by their size.
         variate_column: Of a long table, the column that says which variate a row is of.
         value_column: Of a long table, the column with the values.
         columns: Of a wide table, the only columns to read beside the times, if it has all of them.
+        keep: Columns that are read whatever they look like; of the others those that only number the rows, hold text
+            or a second clock are left out with a warning.
         exclude: Columns that are left out.
         zone: Time zone of the clock: times are brought there, and times without a zone are of it.
         snap: Step to whose nearest point each time is moved (pandas alias such as "1h").
@@ -74,21 +94,25 @@ def read_table(
             times say, which is what the papers do with the benchmark files whose clocks are broken.
         decimal: What stands before the decimals in a text file, "." or ",".
         training: Zone of a training, to which times are brought, "" if its times have none; None: there is none yet.
+        thousands: What stands between the thousands in a text file, such as "," or "."; "none": nothing; None: not
+            known, and what could be read in two ways is an error.
+        encoding: Of a text file; None: UTF-8, else Windows-1252 with a warning.
 
     Returns:
         Dataset with `values` (variate, time), float64, NaN where missing; the coordinates `variate` (names in the
-        order of the file) and `time` (times, with their zone, or row numbers); and the attributes `frequency` (pandas
-        alias, "" without a clock), `source`, `sha256` (of the values) and `timestamp` (name of the column).
+        order of the file) and `time` (times, with their zone; whole numbers, such as years; or row numbers); and the
+        attributes `frequency` (pandas alias, "" without a clock of dates), `step` (of a clock of whole numbers, else
+        0), `source`, `sha256` (of the values) and `timestamp` (name of the column).
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If the format is unknown, no clock is found, a column is not numeric, a value is infinite, or the
-            clock is irregular or repeats itself.
+            clock is irregular or repeats itself; or as `table_files.read_frame`.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path.absolute()} does not exist, expected a table; check `--data.table`.")
-    frame, has_clock = read_frame(path, decimal)
+    skip = [exclude] if isinstance(exclude, str) else list(exclude)
+    skip += [timestamp] if isinstance(timestamp, str) else list(timestamp or ())
+    frame, has_clock = read_frame(path, decimal, thousands, encoding, skip=skip, only=columns)
     return from_frame(
         frame,
         timestamp=timestamp if has_clock else "none",
@@ -96,6 +120,7 @@ def read_table(
         variate_column=variate_column,
         value_column=value_column,
         columns=columns,
+        keep=keep,
         exclude=exclude,
         zone=zone,
         snap=snap,
@@ -111,11 +136,12 @@ def read_table(
 def from_frame(
     frame: pd.DataFrame,
     *,
-    timestamp: str | None = None,
+    timestamp: str | Sequence[str] | None = None,
     time_format: str | None = None,
     variate_column: str | None = None,
     value_column: str | None = None,
     columns: Sequence[str] | None = None,
+    keep: Sequence[str] = (),
     exclude: str | Sequence[str] = (),
     zone: str | None = None,
     snap: str | None = None,
@@ -135,6 +161,7 @@ def from_frame(
         variate_column: As in `read_table`.
         value_column: As in `read_table`.
         columns: As in `read_table`.
+        keep: As in `read_table`.
         exclude: As in `read_table`.
         zone: As in `read_table`.
         snap: As in `read_table`.
@@ -150,32 +177,48 @@ def from_frame(
     """
     if clock not in ("strict", "ignore"):
         raise ValueError(f'clock is "{clock}", expected "strict" or "ignore".')
-    frame = with_plain_names(with_index_columns(frame, source, (timestamp, variate_column, value_column)), source)
+    asked = timestamp if isinstance(timestamp, str) else None
+    frame = with_index_columns(frame, source, (asked, variate_column, value_column))
+    frame = everything = with_plain_names(frame, source)
     units = frame.attrs.get("units")
     excluded = [exclude] if isinstance(exclude, str) else list(exclude)
     absent = [name for name in excluded if name not in frame.columns]
     if absent:
         raise ValueError(
-            f"{source} has no column {absent[0]!r} to exclude, expected some of {listed(frame.columns)}; "
-            "check `--data.exclude`."
+            f"{source} has no column {absent[0]!r} to exclude, expected some of {listed(frame.columns)}; check "
+            f"{advice('table', '{exclude}')}."
         )
-    frame = frame.drop(columns=excluded)
+    frame = frame.drop(columns=[name for name in excluded if name not in (variate_column, value_column)])
 
-    times, clock_name = find_clock(frame, timestamp, time_format, source)
-    offsets = None
-    if times is not None:
-        written = frame[clock_name] if clock_name in frame.columns else None
-        offsets = zones.offsets_of(written) if clock == "strict" and zones.zone_of(times) == "UTC" else None
-        likely = "" if offsets is None or zone or training else zones.likely_zone(times, offsets)
-        times = zones.settle(times, zone, training, source, offsets)
-    frame = frame.drop(columns=[name for name in frame.columns if times is not None and name == clock_name])
+    named = [*keep, *(columns or ())]
+    found = clocks.find(frame, timestamp, time_format, source, keep=named)
+    times, likely = found.times, ""
+    if isinstance(times, pd.DatetimeIndex) and clock == "strict":
+        times, likely = zones.settle(times, zone, training, source, zones.written(frame, found.columns, times))
+        found = dataclasses.replace(found, times=times)
+    frame = frame.drop(columns=list(found.columns))
     if columns is not None and set(columns) <= set(frame.columns):
         frame = frame[list(columns)]
+    elif variate_column is None:
+        frame = frame.drop(
+            columns=keys.row_numbers(frame, named, everything.columns[0]) if len(frame.columns) == 3 else []
+        )
     long = _long_columns(frame, times, variate_column, value_column, source)
     if long is None:
+        if columns is None or not set(columns) <= set(frame.columns):
+            _refuse_items(everything, found, named, excluded, source)
+        if times is not None and clock == "strict":
+            repeated.check(everything, found, resample=resample, drop_duplicates=drop_duplicates, source=source)
+        if columns is None or not set(columns) <= set(frame.columns):
+            frame = frame[keys.readable(frame, source, named=keep, others=found.others, first=everything.columns[0])]
         names, matrix = _wide_values(frame, source)
+        if times is not None and clock == "strict" and drop_duplicates and resample is None:
+            repeated.check_dropping(found, matrix, source)
     else:
         assert times is not None
+        unread = [name for name in frame.columns if name not in long]
+        if unread:
+            log.warning("%s: of a long table %s are not read.", source, listed(unread))
         times, names, matrix = _pivot(frame, times, *long, drop_duplicates, source)
     if not names:
         raise ValueError(f"{source} has no column of numbers, expected at least one beside the times.")
@@ -185,21 +228,29 @@ def from_frame(
     if clock == "strict":
         _warn_of_sentinels(names, matrix, source)
 
-    frequency = ""
+    frequency, step = "", 0
     how = Reading(drop_duplicates=drop_duplicates, snap=snap, resample=resample, freq=freq)
-    if times is not None and clock == "ignore":
+    if found.counts:
+        if snap is not None or resample is not None:
+            raise ValueError(
+                f"{source} has whole numbers as times ({times[0]}, ...), expected dates to snap or resample by; leave "
+                f"{advice('table', '{snap}', '{resample}')} out."
+            )
+        times, matrix, step = _whole_numbers(times, matrix, freq, drop_duplicates, clock, source)
+    elif times is not None and clock == "ignore":
         frequency = _usual_step(times, source)
     elif times is not None:
-        if (np.diff(times.asi8) < 0).any():
-            wrong = int(np.argmax(np.diff(times.asi8) < 0))
-            place = f" in data row {wrong + 2}" if long is None else ""
-            raise ValueError(
-                f"{source} goes back from {times[wrong]} to {times[wrong + 1]}{place}, expected rows in the order of "
-                "time; sort the file."
-            )
         places = np.arange(len(times)) if long is None else None
         alone = np.array(["0"], dtype=object)
         rows = grid.Rows(times, np.array([0, len(times)]), {"values": matrix}, alone, source, places, likely)
+        rows = grid.without_repeated(rows) if drop_duplicates else rows
+        back = np.diff(rows.times.asi8) < 0
+        if back.any():
+            row = int(np.argmax(back))
+            raise ValueError(
+                f"{source} goes back from {rows.times[row]} to {rows.times[row + 1]}{rows.where(row + 1)}, expected rows "
+                "in the order of time; sort the file."
+            )
         rows = grid.bring(rows, how)
         if len(rows.times) < 2:
             raise ValueError(f"{source} has {len(rows.times)} time, expected at least two to know their step.")
@@ -215,16 +266,18 @@ def from_frame(
         coords={"variate": np.array(names, dtype=object), "time": ("time", steps.rename(None))},
         attrs={
             "frequency": frequency,
+            "step": step,
             "source": source,
             "sha256": hashlib.sha256(values.data).hexdigest(),
-            "timestamp": clock_name,
+            "timestamp": found.name,
+            "clock": list(found.columns),
             "zone": zones.zone_of(times),
             "excluded": list(excluded),
             "units": dict(units) if isinstance(units, dict) else {},
         },
     )
-    step = f"step {frequency}" if frequency else "no clock"
-    log.info("%s: %d rows of %d variates, %s.", source, values.shape[1], len(names), step)
+    told = f"step {frequency or step}" if frequency or step else "no clock"
+    log.info("%s: %d rows of %d variates, %s.", source, values.shape[1], len(names), told)
     return table
 
 
@@ -241,13 +294,11 @@ def spread(frame: pd.DataFrame, how: Reading, what: str, clock: str) -> pd.DataF
         ValueError: As in `from_frame`.
     """
     frame = with_plain_names(frame, what)
-    times, name = find_clock(frame, how.timestamp, how.time_format, what, "timestamp")
+    found = clocks.find(frame, how.timestamp, how.time_format, what, door="panel", quiet=True)
+    times = found.times
     assert times is not None
     assert how.variate_column is not None
     assert how.value_column is not None
-    offsets = zones.offsets_of(frame[name]) if name in frame.columns else None
-    if offsets is not None and zones.zone_of(times) != "UTC":
-        times = times.tz_convert("UTC")
     times, names, matrix = _pivot(frame, times, how.variate_column, how.value_column, how.drop_duplicates, what)
     return pd.DataFrame(matrix, columns=pd.Index(names, dtype=object)).assign(**{clock: times})
 
@@ -281,78 +332,6 @@ def fill_missing(values: xr.DataArray, fill: Fill) -> xr.DataArray:
     return filled.transpose(*values.dims)
 
 
-# Reading ---------------------------------------------------------------------------------------------------------
-
-
-def read_frame(path: Path, decimal: str) -> tuple[pd.DataFrame, bool]:
-    """Read a file into a frame; the flag says whether a clock may be expected in it."""
-    name = path.name.lower()
-    if name.endswith((".csv", ".csv.gz", ".tsv", ".tsv.gz")):
-        return _read_text(path, False, decimal), True
-    if name.endswith((".txt", ".txt.gz")):
-        headerless = _is_numbers(_first_line(path))
-        return _read_text(path, headerless, decimal), not headerless
-    if name.endswith(".npz"):
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                if "data" not in archive:
-                    raise ValueError(f"{path} holds the arrays {listed(archive.files)}, expected one called `data`.")
-                data = archive["data"]
-        except (zipfile.BadZipFile, EOFError) as error:
-            raise ValueError(f"{path} is cut short or no .npz file ({error}).") from error
-        if data.ndim == 3:
-            data = data[..., 0]
-        if data.ndim != 2:
-            raise ValueError(f"`data` in {path} has {data.ndim} axes, expected (time, variate) or one more (feature).")
-        return pd.DataFrame(data.astype(np.float64)), False
-    if name.endswith(".parquet"):
-        return pd.read_parquet(path), True
-    raise ValueError(
-        f"{path} has an unknown ending, expected .csv, .tsv or .txt (or these with .gz), .npz or .parquet."
-    )
-
-
-def _read_text(path: Path, headerless: bool, decimal: str) -> pd.DataFrame:
-    first = _first_line(path)
-    if not first.strip():
-        raise ValueError(f"{path} is empty or begins with an empty line, expected a header.")
-    separator = max(",;\t", key=first.count)
-    try:
-        frame = pd.read_csv(
-            path,
-            sep=separator,
-            decimal=decimal,
-            header=None if headerless else 0,
-            encoding="utf-8-sig",
-            encoding_errors="replace",  # old weather headers hold a degree sign in latin-1
-            engine="c",
-            low_memory=False,
-        )
-    except (pd.errors.ParserError, EOFError, gzip.BadGzipFile) as error:
-        raise ValueError(
-            f"{path} cannot be read as a table ({str(error).strip()}), expected the same number of fields in every "
-            "line of a complete file."
-        ) from error
-    index = frame.columns[0]
-    if index == "Unnamed: 0" and (frame[index] == np.arange(len(frame))).all():
-        log.warning("%s: the first column has no name and counts the rows; it is left out.", path)
-        return frame.drop(columns=index)
-    return frame
-
-
-def _first_line(path: Path) -> str:
-    with gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb") as stream:
-        return stream.readline().decode("utf-8-sig", errors="replace")
-
-
-def _is_numbers(line: str) -> bool:
-    try:
-        [float(field) for field in line.replace(";", ",").replace("\t", ",").split(",")]
-    except ValueError:
-        return False
-    return True
-
-
 # Which column is what --------------------------------------------------------------------------------------------
 
 
@@ -369,95 +348,16 @@ def with_plain_names(frame: pd.DataFrame, source: str) -> pd.DataFrame:
 
 
 def find_clock(
-    frame: pd.DataFrame, timestamp: str | None, time_format: str | None, source: str, option: str = "--data.timestamp"
-) -> tuple[pd.DatetimeIndex | None, str]:
-    """Find the times; return them and the name of their column or index; `option` names it in errors."""
-    if timestamp == "none":
-        return None, ""
-    index = frame.index.to_timestamp() if isinstance(frame.index, pd.PeriodIndex) else frame.index
-    if isinstance(index, pd.DatetimeIndex) and timestamp in (None, frame.index.name):
-        return index, str(frame.index.name or "")
-    if timestamp is not None:
-        if timestamp not in frame.columns:
-            raise ValueError(
-                f"{source} has no column {timestamp!r}, expected one of {listed(frame.columns)}; check `{option}`."
-            )
-        name = timestamp
-        times = _as_times(frame[name], time_format)
-        if times is None:
-            bad = _first_unparsable(frame[name])
-            on_line = option.startswith("--")
-            inside = source.replace("The table", "the table")
-            form = "`--data.time_format '%d/%m/%Y %H:%M'`" if on_line else "`pandas.to_datetime(..., format=)`"
-            raise ValueError(
-                f"Column {name!r} of {inside} holds {plain(frame[name].iloc[bad])} in data row {bad + 1}, expected a "
-                f"time, written as in the other rows; name another column by `{option}`, or say how times are written "
-                f"by {form}."
-            )
-        return times, name
-
-    candidates = [c for n in CLOCK_NAMES for c in frame.columns if c.lower() == n]
-    others = [c for c in frame.columns if c not in candidates and not pd.api.types.is_numeric_dtype(frame[c].dtype)]
-    for name in candidates:
-        times = _as_times(frame[name], time_format)
-        if times is not None:
-            return times, name
-    found = {name: times for name in others if (times := _as_times(frame[name], time_format)) is not None}
-    text = [name for name in candidates if not pd.api.types.is_numeric_dtype(frame[name].dtype)]
-    if not found and len(text) == 1 and len(frame):
-        return find_clock(frame, text[0], time_format, source, option)  # says which row is no time
-    if len(found) == 1:
-        [(name, times)] = found.items()
-        return times, name
-    what = f"several columns that could be times ({listed(found)})" if found else "no column of times"
-    none = f"{option} none" if option.startswith("--") else f'{option}="none"'
-    raise ValueError(
-        f"{source} has {what} among {listed(frame.columns)}, expected one; name it by `{option}`, or say "
-        f"`{none}` if the rows are equally spaced and have no times."
-    )
-
-
-def _as_times(column: pd.Series, time_format: str | None = None) -> pd.DatetimeIndex | None:
-    """Parse a column as times; None if any of it is not a time."""
-    if isinstance(column.dtype, pd.PeriodDtype):
-        return pd.DatetimeIndex(column.dt.to_timestamp())
-    if pd.api.types.is_datetime64_any_dtype(column.dtype):
-        return None if column.isna().any() else pd.DatetimeIndex(column)
-    if pd.api.types.is_numeric_dtype(column.dtype):
-        return None  # years, row numbers, Unix time: only a person knows
-    if not len(column):
-        return None
-    if time_format is not None:
-        times = pd.to_datetime(column, format=time_format, errors="coerce")
-        return None if times.isna().any() else pd.DatetimeIndex(times)
-    first = str(column.iloc[0]).strip()
-    if first.replace(".", "").isdigit() and len(first) < 8:
-        return None  # "17" is a number written as text, though it could be read as a day
-    with warnings.catch_warnings():  # "could not infer format": the answer None says it
-        warnings.simplefilter("ignore", UserWarning)
-        if pd.isna(pd.to_datetime(pd.Series([column.iloc[0]]), errors="coerce", utc=True).iloc[0]):
-            return None
-        try:
-            times = pd.to_datetime(column)
-        except (ValueError, TypeError):  # also: offsets that change with daylight saving
-            try:
-                times = pd.to_datetime(column, utc=True)
-            except (ValueError, TypeError):
-                return None
-    return None if times.isna().any() else pd.DatetimeIndex(times)
-
-
-def _first_unparsable(column: pd.Series) -> int:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        numeric = pd.api.types.is_numeric_dtype(column.dtype)
-        bad = np.ones(len(column), bool) if numeric else pd.to_datetime(column, errors="coerce", utc=True).isna()
-    return int(np.argmax(np.asarray(bad)))
+    frame: pd.DataFrame, timestamp: str | Sequence[str] | None, time_format: str | None, source: str, option: str = ""
+) -> tuple[Any, str]:
+    """Return the times of a table, and what an answer calls them; see `clock.find`."""
+    found = clocks.find(frame, timestamp, time_format, source, door="panel" if option == "timestamp" else "table")
+    return found.times, found.name
 
 
 def _long_columns(
     frame: pd.DataFrame,
-    times: pd.DatetimeIndex | None,
+    times: pd.Index | None,
     variate_column: str | None,
     value_column: str | None,
     source: str,
@@ -466,7 +366,11 @@ def _long_columns(
     if variate_column is None and value_column is None:
         if times is None or not times.has_duplicates or len(frame.columns) != 2:
             return None
+        if not keys.many(clocks.ticks(times)):
+            return None
         words = [c for c in frame.columns if not pd.api.types.is_numeric_dtype(frame[c].dtype)]
+        if any(clocks.is_time_like(frame[c]) or clocks.hours(frame[c], c) is not None for c in words):
+            return None
         if len(words) != 1:
             if "unique_id" not in frame.columns:
                 return None
@@ -477,7 +381,7 @@ def _long_columns(
     if variate_column is None or value_column is None:
         raise ValueError(
             f"Of a long table only {'the value' if variate_column is None else 'the variate'} column is named, "
-            "expected both; give `--data.variate_column` and `--data.value_column`."
+            f"expected both; give {advice('table', '{variate_column} and {value_column}')}."
         )
     for name in (variate_column, value_column):
         if name not in frame.columns:
@@ -487,28 +391,25 @@ def _long_columns(
     return variate_column, value_column
 
 
-def to_numbers(column: pd.Series) -> tuple[Float[np.ndarray, " row"], int | None]:
-    """Turn a column into float64, blanks and NA into NaN; return it and the first row that is no number, if any."""
-    if pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_complex_dtype(column.dtype):
-        return column.to_numpy(dtype=np.float64, na_value=np.nan), None
-    given = column.astype(object)
-    given = given.map(lambda cell: cell.strip() if isinstance(cell, str) else cell)
-    blank = given.isna() | (given == "")
-    numbers = pd.to_numeric(given.where(~blank, None), errors="coerce")
-    bad = np.asarray(numbers.isna() & ~blank)
-    if bad.any() or pd.api.types.is_datetime64_any_dtype(column.dtype) or column.dtype.kind in "mc":
-        return numbers.to_numpy(dtype=np.float64), int(np.argmax(bad))
-    return numbers.to_numpy(dtype=np.float64), None
-
-
 def _numbers(column: pd.Series, name: str, source: str) -> np.ndarray:
     values, bad = to_numbers(column)
     if bad is not None:
-        raise ValueError(
-            f"Column {name!r} of {source} holds {column.iloc[bad]!r} in data row {bad + 1}, expected a number; leave "
-            f"the column out by `--data.exclude {name!r}` or correct the file."
-        )
+        raise ValueError(numbers.not_a_number(column, bad, name, source, "table"))
     return values
+
+
+def _refuse_items(
+    frame: pd.DataFrame, found: FoundClock, named: Sequence[str], excluded: Sequence[str], source: str
+) -> None:
+    """Raise ValueError if a column that always tells items apart holds several."""
+    for name in frame.columns:
+        column = frame[name]
+        if name.lower() not in keys.ITEMS or name in named or name in excluded or name in found.columns:
+            continue
+        if pd.api.types.is_float_dtype(column.dtype) or not 2 <= column.nunique() <= max(len(column) // 2, 2):
+            continue
+        told = repeated.of_key(frame, [name], found, "table")
+        raise ValueError(f"{source} has the items {listed(column.unique(), 4)} in {name!r}, expected one: {told}.")
 
 
 def _wide_values(frame: pd.DataFrame, source: str) -> tuple[list[str], np.ndarray]:
@@ -520,8 +421,8 @@ def _wide_values(frame: pd.DataFrame, source: str) -> tuple[list[str], np.ndarra
 
 
 def _pivot(
-    frame: pd.DataFrame, times: pd.DatetimeIndex, variate: str, value: str, drop_duplicates: bool, source: str
-) -> tuple[pd.DatetimeIndex, list[str], np.ndarray]:
+    frame: pd.DataFrame, times: pd.Index, variate: str, value: str, drop_duplicates: bool, source: str
+) -> tuple[pd.Index, list[str], np.ndarray]:
     """Spread a long table into (time, variate), variates in the order of their first row."""
     values = _numbers(frame[value], value, source)
     codes, names = pd.factorize(frame[variate])
@@ -536,12 +437,12 @@ def _pivot(
         if not drop_duplicates:
             raise ValueError(
                 f"{source} has a second value of {names[codes[row]]!r} at {times[row]} in data row {row + 1}, expected "
-                "one; keep the first ones by `--data.drop_duplicates true`."
+                f"one; {advice('table', 'keep the first ones by {drop_duplicates}', drop_duplicates=True)}."
             )
         log.warning("%s: %d repeated values dropped, the first in data row %d.", source, again.sum(), row + 1)
     matrix = np.full((len(steps), len(names)), np.nan)
     matrix.ravel()[place[~again]] = values[~again]
-    return pd.DatetimeIndex(steps), [str(name).strip() for name in names], matrix
+    return pd.Index(steps), [str(name).strip() for name in names], matrix
 
 
 def _check_finite(names: Sequence[str], matrix: np.ndarray, source: str) -> None:
@@ -569,6 +470,56 @@ def _warn_of_sentinels(names: Sequence[str], matrix: np.ndarray, source: str) ->
 
 
 # The clock -------------------------------------------------------------------------------------------------------
+
+
+def _whole_numbers(
+    times: pd.Index, matrix: np.ndarray, freq: str | None, drop_duplicates: bool, clock: Clock, source: str
+) -> tuple[pd.Index, np.ndarray, int]:
+    """Check a clock of whole numbers (years, steps), and return its step."""
+    again = times.duplicated()
+    if drop_duplicates and again.any():
+        log.warning("%s: %d repeated times dropped, the first in data row %d.", source, again.sum(), again.argmax() + 1)
+        times, matrix = times[~again], matrix[~again]
+    steps = np.diff(times.to_numpy())
+    if freq is not None and not times.has_duplicates and (steps > 0).all():
+        return _filled_numbers(times, matrix, freq, source)
+    if not len(steps):
+        raise ValueError(f"{source} has {len(times)} time, expected at least two to know their step.")
+    found, counts = np.unique(steps[steps > 0], return_counts=True)
+    usual = int(found[counts.argmax()]) if len(found) else 1
+    if clock == "ignore" or (steps == usual).all():
+        return times, matrix, usual
+    if times.has_duplicates:
+        row = int(times.duplicated().argmax())
+        raise ValueError(
+            f"{source} has the time {times[row]} again in data row {row + 1}, expected every time once; "
+            f"{advice('table', 'keep the first rows by {drop_duplicates}', drop_duplicates=True)}."
+        )
+    back = bool((steps < 0).any())
+    row = int(np.argmax(steps < 0 if back else steps != usual))
+    told = f"{source} goes {'back ' if back else ''}from {times[row]} to {times[row + 1]} in data row {row + 2}"
+    if back:
+        raise ValueError(f"{told}, expected rows in the order of time; sort the file.")
+    raise ValueError(
+        f"{told}, expected a regular step of {usual}; "
+        f"{advice('table', 'take absent rows as missing by {freq}', freq=str(usual))}, or, if the rows are equally "
+        f"spaced, {advice('table', 'say {timestamp=none}')}."
+    )
+
+
+def _filled_numbers(times: pd.Index, matrix: np.ndarray, freq: str, source: str) -> tuple[pd.Index, np.ndarray, int]:
+    """Put rows of a clock of whole numbers on a grid; absent rows are missing."""
+    if not freq.isdigit() or int(freq) < 1:
+        raise ValueError(
+            f"freq is {freq!r}, expected a whole number such as '1', because the times of {source} are whole numbers."
+        )
+    apart = times.to_numpy() - times[0]
+    if (apart % int(freq)).any():
+        row = int(np.argmax(apart % int(freq) != 0))
+        raise ValueError(f"{source} has the time {times[row]} in data row {row + 1}, expected a step of {freq}.")
+    whole = np.full((int(apart[-1]) // int(freq) + 1, matrix.shape[1]), np.nan)
+    whole[apart // int(freq)] = matrix
+    return pd.Index(times[0] + np.arange(len(whole)) * int(freq)), whole, int(freq)
 
 
 def _usual_step(times: pd.DatetimeIndex, source: str) -> str:

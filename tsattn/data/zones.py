@@ -7,6 +7,7 @@ of the table. Times whose offsets change belong to a zone that they do not name;
 
 import logging
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ _USUAL = (
 
 def settle(
     times: pd.DatetimeIndex, said: str | None, training: str | None, what: str, offsets: np.ndarray | None = None
-) -> pd.DatetimeIndex:
+) -> tuple[pd.DatetimeIndex, str]:
     """Bring times to the zone in which they are read.
 
     Args:
@@ -34,6 +35,9 @@ def settle(
         training: Zone of the training, "" if its clock has none; None: not known, or there is no training yet.
         what: For messages.
         offsets: As `offsets_of` returns them; None: they do not change.
+
+    Returns:
+        The times, and the zone that changing offsets point to while nobody named one; "" if there is none.
 
     Raises:
         ValueError: If a zone is unknown, or only one of table and training has a zone.
@@ -49,12 +53,13 @@ def settle(
                 "of UTC%s.",
                 what, _named(offsets), f"; {way}" if way else "",
             )  # fmt: skip
-        return times
-    own = str(times.tz or "")
+            return times, zone
+        return times, ""
+    own = zone_of(times)
     if own == training:
-        return times
+        return times, ""
     if own and training:
-        return times.tz_convert(training)
+        return times.tz_convert(training), ""
     if own:
         raise ValueError(
             f"The times of {what} are in the zone {own}, those of the training have none, expected times without a "
@@ -68,8 +73,23 @@ def settle(
 
 
 def zone_of(times: Any) -> str:
-    """Return the name of the zone of times; "" if they have none, or are no times."""
-    return str(getattr(times, "tz", None) or "")
+    """Return the name of the zone of times, such that pandas knows it; "" if they have none, or are no times."""
+    zone = getattr(times, "tz", None)
+    if zone is None:
+        return ""
+    fixed = zone.utcoffset(None)
+    if fixed is not None and str(zone) != "UTC":
+        minutes = int(fixed.total_seconds()) // 60
+        return f"UTC{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02d}:{abs(minutes) % 60:02d}" if minutes else "UTC"
+    if str(zone).startswith("tzfile("):  # of dateutil
+        place = str(zone)[len("tzfile(") :].strip("()'\"")
+        return place.split("zoneinfo/")[-1]
+    return str(zone)
+
+
+def written(frame: pd.DataFrame, columns: Sequence[str], times: pd.DatetimeIndex) -> np.ndarray | None:
+    """Return the offsets as they are written in the clock's column, if they change; see `offsets_of`."""
+    return offsets_of(frame[columns[0]]) if len(columns) == 1 and zone_of(times) == "UTC" else None
 
 
 def offsets_of(column: pd.Series | None) -> np.ndarray | None:

@@ -186,7 +186,7 @@ class Forecaster(
         distribution: Distribution = "quantile",
         val_size: int | float = 0.1,
         item_id: str | None = None,
-        timestamp: str | None = None,
+        timestamp: str | Sequence[str] | None = None,
         freq: str | None = None,
         zone: str | None = None,
         snap: str | None = None,
@@ -216,7 +216,8 @@ class Forecaster(
                 distribution ("student-t").
             val_size: Last rows of each item, or their share of it, by which the best epoch is chosen; 0: none.
             item_id: Column of items; None: "item_id" if there is one, else all rows are of one item.
-            timestamp: Column of times; None: found; "none": rows are equally spaced and have no times.
+            timestamp: Column of times; several: day and time of day, or year, month, day, ..., to be joined; None:
+                found; "none": rows are equally spaced and have no times.
             freq: Step to put the rows on ("h"): absent rows are missing ones, then and in every table that it is given
                 later; None: absent rows are an error.
             zone: Time zone of the clock ("Europe/Berlin"): times are brought there, and times without a zone are of it;
@@ -242,10 +243,8 @@ class Forecaster(
                 not regular.
         """
         frame, origin = frames.to_pandas(data, asked=(item_id, timestamp))
-        how = Reading(
-            timestamp=timestamp, time_format=time_format, zone=zone, drop_duplicates=drop_duplicates, snap=snap,
-            resample=resample, freq=freq,
-        )  # fmt: skip
+        clock = tuple(timestamp) if isinstance(timestamp, list) else timestamp
+        how = Reading(clock, time_format, zone, drop_duplicates=drop_duplicates, snap=snap, resample=resample, freq=freq)  # type: ignore[arg-type]  # fmt: skip  # noqa: E501
         roles = Roles.of(
             frame, target, past_covariates, known_covariates, static_covariates, item_id, timestamp, time_format
         )
@@ -269,7 +268,7 @@ class Forecaster(
         lora_rank: int = 8,
         val_size: int | float = 0.1,
         item_id: str | None = None,
-        timestamp: str | None = None,
+        timestamp: str | Sequence[str] | None = None,
         freq: str | None = None,
         loss: Loss = "mse",
         max_epochs: int | None = None,
@@ -334,7 +333,7 @@ class Forecaster(
         size: int | float | None = None,
         local: bool | None = None,
         item_id: str | None = None,
-        timestamp: str | None = None,
+        timestamp: str | Sequence[str] | None = None,
         freq: str | None = None,
     ) -> "Forecaster":
         """Give any trained forecaster intervals by what it got wrong lately, and return a new one (split conformal).
@@ -425,7 +424,7 @@ class Forecaster(
         future_df: Any = None,
         *,
         item_id: str | None = None,
-        timestamp: str | None = None,
+        timestamp: str | Sequence[str] | None = None,
         freq: str | None = None,
     ) -> tuple[Float[Tensor, "item variate context"], Float[Tensor, "item known total"] | None]:
         """Return what `predict`, or an exported file, has to be given to forecast the steps after each item's last row.
@@ -451,7 +450,7 @@ class Forecaster(
         horizon: int | None = None,
         quantile_levels: Sequence[float] | None = None,
         item_id: str | None = None,
-        timestamp: str | None = None,
+        timestamp: str | Sequence[str] | None = None,
         freq: str | None = None,
     ) -> Any:
         """Forecast the steps that follow each item's last row.
@@ -490,7 +489,7 @@ class Forecaster(
         horizon: int | None = None,
         quantile_levels: Sequence[float] | None = None,
         item_id: str | None = None,
-        timestamp: str | None = None,
+        timestamp: str | Sequence[str] | None = None,
         freq: str | None = None,
     ) -> Any:
         """Forecast the last windows of a table as if each were now, without training again.
@@ -529,7 +528,7 @@ class Forecaster(
         *,
         kind: str | None = None,
         item_id: str | None = None,
-        timestamp: str | None = None,
+        timestamp: str | Sequence[str] | None = None,
         freq: str | None = None,
     ) -> xr.DataArray:
         """Return what the network looked at when it forecast the steps after the last row.
@@ -562,7 +561,7 @@ class Forecaster(
         windows: int | None = None,
         step: int | None = None,
         item_id: str | None = None,
-        timestamp: str | None = None,
+        timestamp: str | Sequence[str] | None = None,
         freq: str | None = None,
     ) -> pd.DataFrame:
         """Say how much worse the forecasts of the last windows get when each column is taken away (ablation).

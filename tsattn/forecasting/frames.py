@@ -15,6 +15,7 @@ import pandas as pd
 import xarray as xr
 from jaxtyping import Float
 
+from tsattn.data import clock as clocks
 from tsattn.data import grid, tables, zones
 from tsattn.data.labels import with_index_columns
 from tsattn.data.panel import ALONE, Panel, read_panel, to_categories
@@ -214,7 +215,7 @@ def values_ahead(
     names: Sequence[str],
     texts: Sequence[str],
     item: str | None,
-    clock: str | None,
+    clock: str | Sequence[str] | None,
     steps: int,
     how: Reading,
 ) -> dict[str, np.ndarray]:
@@ -270,12 +271,21 @@ def values_ahead(
         )
     wanted = panel.times_after(steps)
     times: pd.Index | None = None
-    if panel.frequency:
-        times, _ = tables.find_clock(rest, clock, how.time_format, "future_df", "timestamp")
+    if panel.has_clock:
+        codes = place if len(panel.items) > 1 else None
+        times = clocks.find(rest, clock, how.time_format, "future_df", door="panel", codes=codes, keep=names).times
         assert times is not None
-        times = zones.settle(times, how.zone, panel.zone, "future_df")
-        asked = wanted.as_unit("ns").asi8  # type: ignore[attr-defined]
-        ticks = times.as_unit("ns").asi8 if how.snap is None else _near(times, place, asked, panel)
+        if isinstance(times, pd.DatetimeIndex) != isinstance(wanted, pd.DatetimeIndex):
+            raise ValueError(
+                f"future_df has times such as {times[0]}, the history such as {wanted[0]}, expected the same kind of "
+                "clock."
+            )
+        if isinstance(times, pd.DatetimeIndex):
+            times = zones.settle(times, how.zone, panel.zone, "future_df")[0]
+            asked = wanted.as_unit("ns").asi8  # type: ignore[attr-defined]
+            ticks = times.as_unit("ns").asi8 if how.snap is None else _near(times, place, asked, panel)
+        else:
+            ticks, asked = clocks.ticks(times), clocks.ticks(wanted)
     else:
         ticks = np.asarray(pd.Series(place).groupby(place).cumcount())  # in the order of the rows
         asked = np.tile(np.arange(steps), len(panel.items))

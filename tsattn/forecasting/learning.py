@@ -18,7 +18,8 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from tsattn.contracts import ForecastNetwork, Role, TableSpec
-from tsattn.data import calendar, tables
+from tsattn.data import calendar, keys, tables
+from tsattn.data import clock as clocks
 from tsattn.data import panel as panels
 from tsattn.data.calendar import Marks
 from tsattn.data.panel import Panel
@@ -58,7 +59,7 @@ class Roles:
         known: str | Sequence[str],
         static: str | Sequence[str],
         item: str | None,
-        clock: str | None,
+        clock: str | Sequence[str] | None,
         time_format: str | None = None,
     ) -> "Roles":
         """Sort out the columns of a frame.
@@ -87,23 +88,21 @@ class Roles:
                     raise ValueError(f"{name!r} is {twice}, expected one role for each column.")
                 owner[name] = role
         if target is None:
-            usual = set(tables.CLOCK_NAMES) | {n.capitalize() for n in tables.CLOCK_NAMES}
-            times = usual if clock in (None, "none") else {clock}
-            other = {*owner, *times, item or "item_id"}
-            declared["target"] = [
-                name
-                for name in frame.columns
-                if name not in other
-                and pd.api.types.is_numeric_dtype(frame[name].dtype)
-                and not pd.api.types.is_bool_dtype(frame[name].dtype)
-            ]
-            rest = [n for n in frame.columns if n not in other and n not in declared["target"]]
-            rest = [n for n in rest if not pd.api.types.is_datetime64_any_dtype(frame[n].dtype)]
-            if declared["target"] and clock in (None, "none") and not isinstance(frame.index, pd.DatetimeIndex):
-                found = tables.find_clock(frame, clock, time_format, "The table", "timestamp")[1]
-                rest = [n for n in rest if n != found]
-            if rest:
-                log.warning("%s hold no numbers and are left out; name them by a role, or mend them.", rest)
+            found = clocks.find(
+                frame,
+                clock,
+                time_format,
+                "The table",
+                door="panel",
+                codes=_codes(frame, item),
+                keep=[*owner],
+                quiet=True,
+            )
+            rest = frame.drop(columns=[n for n in {*found.columns, item or "item_id"} if n in frame and n not in owner])
+            chosen = keys.readable(
+                rest, "The table", named=[*owner], others=found.others, first=frame.columns[0], truth=False
+            )
+            declared["target"] = [name for name in chosen if name not in owner]
         if not declared["target"]:
             raise ValueError(
                 f"No column of {tables.listed(frame.columns)} is left to forecast, expected one of numbers; name it by "
@@ -133,6 +132,12 @@ class Roles:
     def texts(self) -> list[str]:
         """Columns of categories."""
         return [name for name, _, text in self.covariates if text]
+
+
+def _codes(frame: pd.DataFrame, item: str | None) -> np.ndarray | None:
+    """Number the items of a frame by row; None if it has no column of them."""
+    name = item or "item_id"
+    return pd.factorize(frame[name])[0] if name in frame.columns else None
 
 
 def _names(role: str, given: str | Sequence[str] | None) -> list[str]:
@@ -245,7 +250,7 @@ def train(
     training: Training,
     *,
     item: str | None,
-    timestamp: str | None,
+    timestamp: str | Sequence[str] | None,
     how: Reading,
     units: dict[str, str],
     marks: Marks = "true",
@@ -291,12 +296,12 @@ def train(
     if mode not in get_args(Mode):
         raise ValueError(f'mode is "{mode}", expected one of {", ".join(get_args(Mode))}.')
     context, horizon = recipe.lengths
-    frequency, zone = (None, None) if before is None else (before.frequency, before.zone)
+    frequency, zone, step = (None, None, None) if before is None else (before.frequency, before.zone, before.step)
     panel = panels.read_panel(
         frame, roles.numbers, roles.texts, item=item, timestamp=timestamp, how=how, frequency=frequency, zone=zone,
-        what="The table",
+        step=step, what="The table",
     )  # fmt: skip
-    clock = timestamp if timestamp not in (None, "none") else "timestamp"
+    clock = panel.clock[0] if timestamp is not None and len(panel.clock) == 1 else "timestamp"
     names = (item or "item_id", clock) if before is None else before.columns
     check_names(names, levels or ())
     validation = rows_of(training.val_size, panel.lengths)
@@ -306,7 +311,7 @@ def train(
     spec = specify(
         panel, taught, targets=roles.targets, past=roles.past, covariates=roles.covariates,
         marks=calendar.feature_names(panel.frequency, marks), names=names, units=units,
-        how=dataclasses.replace(how, timestamp=how.timestamp or panel.clock or None), before=before,
+        how=how.found(panel.clock), before=before,
     )  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(training.seed)

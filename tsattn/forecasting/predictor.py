@@ -61,7 +61,7 @@ class Predictor:
         horizon: int | None = None,
         quantile_levels: Sequence[float] | None = None,
         item_id: str | None = None,
-        timestamp: str | None = None,
+        timestamp: str | Sequence[str] | None = None,
         freq: str | None = None,
     ) -> tuple[Forecast, Origin]:
         """See `Forecaster.predict_df`."""
@@ -133,7 +133,7 @@ class Predictor:
         horizon: int | None,
         quantile_levels: Sequence[float] | None,
         item_id: str | None,
-        timestamp: str | None,
+        timestamp: str | Sequence[str] | None,
         freq: str | None,
     ) -> tuple[Forecast, Origin]:
         """See `Forecaster.backtest`."""
@@ -158,35 +158,49 @@ class Predictor:
         )  # fmt: skip
         return forecast, origin
 
-    def columns(self, frame: pd.DataFrame, item: str | None, clock: str | None) -> tuple[str | None, str | None]:
+    def columns(
+        self, frame: pd.DataFrame, item: str | None, clock: str | Sequence[str] | None
+    ) -> tuple[str | None, str | Sequence[str] | None]:
         """Return the columns of items and times: as asked for, else as in the training if they are there."""
         spec = self.spec
         names = {str(name).strip() for name in frame.columns} - set(spec.columns_read)
         if item is None and spec.columns[0] in names:
             item = spec.columns[0]
         if clock is None:
-            known = (name for name in (self.reading.timestamp, spec.columns[1]) if name in names)
-            clock = next(known, None) if spec.frequency else "none"
+            names_of = self.reading.within(names).timestamp
+            clock = (names_of or (spec.columns[1] if spec.columns[1] in names else None)) if self.has_clock else "none"
         return item, clock
+
+    @property
+    def has_clock(self) -> bool:
+        """Whether the table of the training had a clock."""
+        return bool(self.spec.frequency or self.spec.step)
 
     @property
     def zone(self) -> str | None:
         """Zone of the clock in the training, "" if it has none; None if that is not known or there is no clock."""
         return self.spec.zone if self.spec.frequency else None
 
-    def wide(self, frame: pd.DataFrame, clock: str | None, what: str) -> tuple[pd.DataFrame, str | None]:
+    def wide(
+        self, frame: pd.DataFrame, clock: str | Sequence[str] | None, what: str
+    ) -> tuple[pd.DataFrame, str | Sequence[str] | None]:
         """Return a long table, as the training's was, with a column per variate, and its clock; a wide one as it is."""
         how = self.reading.within(str(name).strip() for name in frame.columns)
         if how.variate_column is None:
             return frame, clock
         name = self.spec.columns[1]
-        return tables.spread(frame, dataclasses.replace(how, timestamp=clock or how.timestamp), what, name), name
+        asked = tuple(clock) if clock is not None and not isinstance(clock, str) else clock
+        return tables.spread(frame, dataclasses.replace(how, timestamp=asked or how.timestamp), what, name), name
 
-    def names(self, item: str | None, clock: str | None) -> tuple[str, str]:
+    def names(self, item: str | None, clock: str | Sequence[str] | None) -> tuple[str, str]:
         """Return what the columns of items and times are called in an answer."""
-        return item or self.spec.columns[0], clock if clock not in (None, "none") else self.spec.columns[1]
+        return item or self.spec.columns[0], clock if isinstance(clock, str) and clock != "none" else self.spec.columns[
+            1
+        ]
 
-    def read(self, data: Any, item: str | None, clock: str | None, freq: str | None) -> tuple[Panel, Origin]:
+    def read(
+        self, data: Any, item: str | None, clock: str | Sequence[str] | None, freq: str | None
+    ) -> tuple[Panel, Origin]:
         """Return the columns that the network needs, checked against the table that it was trained on.
 
         Raises:
@@ -204,7 +218,7 @@ class Predictor:
         how = how if freq is None else dataclasses.replace(how, freq=freq)
         panel = panels.read_panel(
             frame, numbers, texts, item=item, timestamp=clock, how=how, frequency=spec.frequency, zone=self.zone,
-            what="The table",
+            step=spec.step, what="The table",
         )  # fmt: skip
         for covariate in spec.covariates:
             if covariate.role == "static":  # in whichever of an item's rows it stands
@@ -248,7 +262,7 @@ class Predictor:
         return tuple(wanted)
 
     def _known_ahead(
-        self, future: Any, panel: Panel, steps: int, item: str | None, clock: str | None
+        self, future: Any, panel: Panel, steps: int, item: str | None, clock: str | Sequence[str] | None
     ) -> dict[str, np.ndarray]:
         spec = self.spec
         known = [c for c in spec.covariates if c.role == "known"]
@@ -270,7 +284,7 @@ class Predictor:
         return frames.values_ahead(future, panel, numbers, texts, item, clock, steps, self.reading)
 
     def _windows_ahead(
-        self, panel: Panel, future: Any, steps: int, item: str | None, clock: str | None
+        self, panel: Panel, future: Any, steps: int, item: str | None, clock: str | Sequence[str] | None
     ) -> tuple[Windows, Int[Tensor, " item"], pd.Index]:
         """Return the window of each item whose horizon follows its last row, as long as whole blocks, and the times."""
         spec = self.spec
@@ -290,7 +304,7 @@ class Predictor:
         future_df: Any = None,
         *,
         item_id: str | None = None,
-        timestamp: str | None = None,
+        timestamp: str | Sequence[str] | None = None,
         freq: str | None = None,
     ) -> tuple[Batch, Panel]:
         """Return what the network is given to forecast the steps after the last row, and the rows that it reads."""
@@ -327,7 +341,7 @@ class Predictor:
         step: int,
         *,
         item_id: str | None = None,
-        timestamp: str | None = None,
+        timestamp: str | Sequence[str] | None = None,
         freq: str | None = None,
     ) -> Iterator[Batch]:
         """Return each item's last windows in batches, `step` rows apart, with what came; None: at most 50."""
