@@ -160,6 +160,14 @@ def calendar_alias(times: pd.DatetimeIndex) -> str:
     return "" if named is None else pd.tseries.frequencies.to_offset(named).freqstr
 
 
+def exact_step(frequency: str) -> Fraction | None:
+    """Return the nanoseconds of a step, exactly: 33333333ns is the name of a thirtieth of a second."""
+    step = fixed_step(frequency)
+    if step is None or step % 1000 == 0:
+        return None if step is None else Fraction(step)
+    return _simplest(Fraction(2 * step - 1, 2 * _SECOND), Fraction(2 * step + 1, 2 * _SECOND)) * _SECOND
+
+
 def line(start: pd.Timestamp, count: int, frequency: str | Any) -> pd.DatetimeIndex:
     """Return so many times from `start` on (before it, if `count` is negative), `start` among them.
 
@@ -207,7 +215,7 @@ def _named(rows: Rows, within: np.ndarray, expected: str | None) -> str:
     steps = np.diff(times.asi8)
     inner = steps[within]
     if (inner == inner[0]).all() and inner[0] > 0:
-        if expected and _is_rounded(rows, Fraction(fixed_step(expected) or 0)):
+        if expected and _is_rounded(rows, exact_step(expected) or Fraction(0)):
             return expected
         longest = times[:3] if len(rows.items) == 1 else _longest(times, begins)[:3]
         named = alias(longest, int(inner[0]))
@@ -223,7 +231,7 @@ def _named(rows: Rows, within: np.ndarray, expected: str | None) -> str:
     months = _months(rows, within)
     if months:
         return months
-    if expected and _is_rounded(rows, Fraction(fixed_step(expected) or 0)):
+    if expected and _is_rounded(rows, exact_step(expected) or Fraction(0)):
         return expected
     return _rounded(rows)
 
@@ -293,6 +301,9 @@ def _ways(rows: Rows, named: str) -> str:
     length = float(np.median(np.diff(rows.times.asi8)[within])) * _ns(rows.times)
     near = sorted((step for step in _NICE if abs(step - length) <= 0.1 * length), key=lambda step: abs(step - length))
     calendar = [named] if named and fixed_step(named) is None else []
+    days = length / (86_400 * _SECOND)
+    for least, most, steps in ((26, 33, ("MS", "ME")), (85, 96, ("QS", "QE")), (355, 375, ("YS", "YE"))):
+        calendar += steps if least < days < most else ()
     for step in (*calendar, *map(_text, near)):
         if _works(snap, rows, step):
             return messages.advice("move each row to the nearest point of a regular step by {snap}", snap=step)
@@ -581,10 +592,14 @@ def _phase(ticks: np.ndarray, step: int) -> int:
     """Return how long after midnight the grid begins that is nearest to all times: the roundest one that fits."""
     turns = np.exp(2j * np.pi * ((ticks % step) / step))
     middle = round(float(np.angle(turns.mean()) / (2 * np.pi)) % 1 * step) % step
-    spread = int(np.abs(_apart(ticks, middle, step)).max())
+    middle = (middle + int(np.median(_apart(ticks, middle, step)))) % step
+
+    def spread(phase: int) -> float:  # of most rows: a few may be far off
+        return float(np.quantile(np.abs(_apart(ticks, phase, step)), 0.9))
+
     for unit in (step, *(nice for nice in reversed(_NICE) if nice < step and step % nice == 0)):
         rounded = round(middle / unit) * unit % step
-        if np.abs(_apart(ticks, rounded, step)).max() <= min(2.5 * spread + 1, step / REACH):
+        if spread(rounded) <= min(2.5 * spread(middle) + 1, step / REACH):
             return rounded
     return middle
 
@@ -639,13 +654,17 @@ def _filled(rows: Rows, part: slice, by: Any, step: str) -> tuple[pd.DatetimeInd
     fixed = fixed_step(step)
     if fixed is not None:
         apart = (times.asi8 - times.asi8[0]) * _ns(times)
-        place = np.rint(apart / fixed).astype(np.int64)
+        exact = float(exact_step(step) or fixed)
+        place = np.rint(apart / exact).astype(np.int64)
         unit = _resolution(times)
-        off = np.abs(apart - place * fixed) > (unit if unit * REACH <= fixed else 0)
+        off = np.abs(apart - place * exact) > (unit + 1 if unit * REACH <= fixed else 0)
         off[1:] |= np.diff(place) <= 0
-        grid = pd.date_range(times[0].as_unit("ns"), periods=int(place.max()) + 1, freq=by)
-        exact = not (apart % fixed).any()
-        grid = grid.as_unit(times.unit) if exact and fixed % _ns(times) == 0 else grid
+        if (apart % fixed).any() or fixed % _ns(times):  # rounded stamps
+            count = np.rint(np.arange(int(place.max()) + 1) * exact).astype("m8[ns]")
+            grid = times[:1].as_unit("ns").repeat(len(count)) + pd.TimedeltaIndex(count)
+        else:
+            grid = pd.date_range(times[0], periods=int(place.max()) + 1, freq=by)
+            grid = grid.as_unit(times.unit)
     else:
         grid = line(times[0], 1, by)
         while grid[-1] < times[-1]:

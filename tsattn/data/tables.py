@@ -248,8 +248,8 @@ def from_frame(
         if back.any():
             row = int(np.argmax(back))
             raise ValueError(
-                f"{source} goes back from {rows.times[row]} to {rows.times[row + 1]}{rows.where(row + 1)}, expected rows "
-                "in the order of time; sort the file."
+                f"{source} goes back from {rows.times[row]} to {rows.times[row + 1]}{rows.where(row + 1)}, expected "
+                "rows in the order of time; sort the file."
             )
         rows = grid.bring(rows, how)
         if len(rows.times) < 2:
