@@ -42,11 +42,6 @@ def jittered(frame: pd.DataFrame) -> pd.DataFrame:
 TABLES = {
     "plain": (lambda: hours(), {}),
     "zone": (lambda: hours().assign(timestamp=lambda f: f["timestamp"].dt.tz_localize("Europe/Berlin")), {}),
-    "offsets": (
-        lambda: hours(start="2024-03-28").assign(
-            timestamp=lambda f: [t.isoformat() for t in f["timestamp"].dt.tz_localize("Europe/Berlin", nonexistent="NaT").ffill()]  # noqa: E501
-        )[:60], {"zone": "Europe/Berlin"},
-    ),
     "local": (lambda: hours(), {"zone": "America/New_York"}),
     "jitter": (lambda: jittered(hours()), {"snap": "1h"}),
     "gaps": (lambda: hours().drop(index=[20, 21, 90]), {"freq": "h"}),
@@ -57,14 +52,14 @@ TABLES = {
         lambda: hours().assign(timestamp=lambda f: f["timestamp"].dt.strftime("%d/%m/%Y %H:%M")),
         {"time_format": "%d/%m/%Y %H:%M"},
     ),
-    "months on the 15th": (lambda: hours(150, "MS").assign(timestamp=lambda f: f["timestamp"] + pd.Timedelta("14D")), {}),
+    "on the 15th": (lambda: hours(150, "MS").assign(timestamp=lambda f: f["timestamp"] + pd.Timedelta("14D")), {}),
     "named": (lambda: hours().rename(columns={"timestamp": "ds"}), {"timestamp": "ds"}),
     "no clock": (lambda: hours().drop(columns="timestamp"), {"timestamp": "none"}),
     "units": (lambda: hours().assign(), {}),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [name for name in TABLES if name != "offsets"])
+@pytest.mark.parametrize("name", TABLES)
 def test_both_doors_fill_every_field_alike_and_forecast_alike(name: str, tmp_path: Path):
     make, options = TABLES[name]
     frame = make()
@@ -151,9 +146,8 @@ def test_offsets_that_change_are_read_as_utc_which_is_said_and_days_need_a_zone(
     frame = hours(300).assign(timestamp=[time.isoformat() for time in times])
     for made in (TableData.from_frame(frame, **SIZES).spec, fitted(frame).spec):
         assert made.zone == "UTC"
-        assert "+01:00, +02:00, which change: they are read as UTC" in caplog.text
-        assert "`zone='Europe/Berlin'`" in caplog.text
-        caplog.clear()
+    assert caplog.text.count("+01:00, +02:00, which change: they are read as UTC") == 2
+    assert caplog.text.count("`zone='Europe/Berlin'`") == 2
     days = pd.date_range("2024-03-01", periods=100, freq="D", tz="Europe/Berlin")
     daily = hours(100).assign(timestamp=[time.isoformat() for time in days])
     for read in (lambda **o: TableData.from_frame(daily, **SIZES, **o).spec, lambda **o: fitted(daily, **o).spec):
@@ -197,10 +191,10 @@ def test_a_bin_that_is_not_full_shifts_no_forecast(caplog, tmp_path: Path):
     frame = hours(802, "15min")  # ends at 08:15
     forecaster = fitted(frame, resample="1h")
     frame.to_parquet(tmp_path / "t.parquet")
+    caplog.clear()
     for made in (forecaster.predict_df(frame), by_command(forecaster, tmp_path / "t.parquet", tmp_path)):
         assert made["timestamp"].iloc[0] == pd.Timestamp("2024-01-09 08:00")
-        assert "last bin, 2024-01-09 08:00:00, is partial (2 rows" in caplog.text
-        caplog.clear()
+    assert caplog.text.count("last bin, 2024-01-09 08:00:00, is partial (2 rows") == 2
 
 
 def test_rows_ahead_are_snapped_and_averaged_as_the_history(tmp_path: Path):
@@ -299,7 +293,7 @@ def test_what_is_written_has_the_digits_that_were_computed(tmp_path: Path):
     frame.to_parquet(tmp_path / "t.parquet")
     expected = by_command(forecaster, tmp_path / "t.parquet", tmp_path)
     forecast(tmp_path / "saved", tmp_path / "t.parquet", tmp_path / "out.csv")
-    found = pd.read_csv(tmp_path / "out.csv", float_precision="round_trip")
+    found = pd.read_csv(tmp_path / "out.csv", dtype={"predictions": str}).astype({"predictions": float})
     assert found["predictions"].tolist() == expected["predictions"].tolist()
 
 

@@ -1,13 +1,14 @@
 """Index levels with names are columns: AutoGluon's form, an index of items and times, is the same table as columns."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
 _USUAL = ("item_id", "unique_id", "date", "ds", "timestamp", "time", "datetime")  # whatever their case
 
 
-def with_index_columns(frame: pd.DataFrame, what: str, asked: Sequence[str | None] = ()) -> pd.DataFrame:
+def with_index_columns(frame: pd.DataFrame, what: str, asked: Sequence[Any] = ()) -> pd.DataFrame:
     """Return the frame with the named levels of its index as columns; the frame is not changed.
 
     An index of times stays one, because it is the clock. Of a single index of numbers that are each there once nobody

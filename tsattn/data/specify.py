@@ -4,6 +4,7 @@ Ours. Statistics and categories are those of the training rows alone. Every fiel
 nowhere else, so that the same table has the same specification whichever door it came by.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -14,6 +15,8 @@ from tsattn.data import calendar
 from tsattn.data import panel as panels
 from tsattn.data.panel import Panel
 from tsattn.data.reading import Reading
+
+log = logging.getLogger(__name__)
 
 TAKEN = ("target_name", "target", "predictions", "cutoff")  # columns of an answer
 
@@ -70,6 +73,8 @@ def specify(
             found.append(panels.fit_covariate(name, role, known.columns[name][train], text, mend(name)))
     has_units = tuple((units or {}).get(name, "") for name in variates)
     usual = calendar.season_of(panel.frequency)
+    if season is None and usual >= train.sum():
+        log.info("A season of %d steps is longer than the training; the naive forecast repeats the last value.", usual)
     return TableSpec(
         variates=variates,
         targets=len(targets),

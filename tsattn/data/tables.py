@@ -230,16 +230,16 @@ def from_frame(
 
     frequency, step = "", 0
     how = Reading(drop_duplicates=drop_duplicates, snap=snap, resample=resample, freq=freq)
-    if found.counts:
+    if found.counts and times is not None:
         if snap is not None or resample is not None:
             raise ValueError(
                 f"{source} has whole numbers as times ({times[0]}, ...), expected dates to snap or resample by; leave "
                 f"{advice('table', '{snap}', '{resample}')} out."
             )
         times, matrix, step = _whole_numbers(times, matrix, freq, drop_duplicates, clock, source)
-    elif times is not None and clock == "ignore":
+    elif isinstance(times, pd.DatetimeIndex) and clock == "ignore":
         frequency = _usual_step(times, source)
-    elif times is not None:
+    elif isinstance(times, pd.DatetimeIndex):
         places = np.arange(len(times)) if long is None else None
         alone = np.array(["0"], dtype=object)
         rows = grid.Rows(times, np.array([0, len(times)]), {"values": matrix}, alone, source, places, likely)

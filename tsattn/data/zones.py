@@ -63,7 +63,8 @@ def settle(
     if own:
         raise ValueError(
             f"The times of {what} are in the zone {own}, those of the training have none, expected times without a "
-            "zone: take the zone away (in pandas by `dt.tz_localize(None)`), or train on times in a zone."
+            f"zone: write them without it{'' if messages.on_command_line() else ' (`dt.tz_localize(None)`)'}, or train on "
+            "times in a zone."
         )
     way = messages.advice("say that they are of it by {zone}", zone=training) if messages.on_command_line() else ""
     raise ValueError(

@@ -41,7 +41,7 @@ class Origin:
     names: Any = None
 
 
-def to_pandas(table: Any, what: str = "The table", asked: Sequence[str | None] = ()) -> tuple[pd.DataFrame, Origin]:
+def to_pandas(table: Any, what: str = "The table", asked: Sequence[Any] = ()) -> tuple[pd.DataFrame, Origin]:
     """Return any table as a pandas frame with a row per item and time, and where it came from.
 
     Args:

@@ -269,8 +269,8 @@ class Predictor:
         if not known:
             if future is not None:
                 raise ValueError(
-                    "future_df was given, but the forecaster was trained without known covariates: leave it out, or "
-                    "name them by `fit(known_covariates=...)`."
+                    "future_df was given, but the forecaster was trained without known covariates: leave it out"
+                    + ("." if messages.on_command_line() else ", or name them by `fit(known_covariates=...)`.")
                 )
             return {}
         if future is None:
@@ -377,7 +377,7 @@ class Predictor:
                 raise ValueError(
                     f"The context of {spec.variates[int(missing.nonzero()[0, 0])]} has missing values, and "
                     f"{type(network).__name__} cannot read them: {network.why_no_missing}. Fill them first "
-                    "(`DataFrame.ffill`), or take a run of `tsattn fit --data.fill forward`."
+                    "in the table, or take a forecaster that was trained with filled gaps."
                 )
         panels.check_known(known, network, spec)
 
