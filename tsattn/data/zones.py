@@ -61,10 +61,10 @@ def settle(
     if own and training:
         return times.tz_convert(training), ""
     if own:
+        way = "" if messages.on_command_line() else " (`dt.tz_localize(None)`)"
         raise ValueError(
             f"The times of {what} are in the zone {own}, those of the training have none, expected times without a "
-            f"zone: write them without it{'' if messages.on_command_line() else ' (`dt.tz_localize(None)`)'}, or train on "
-            "times in a zone."
+            f"zone: write them without it{way}, or train on times in a zone."
         )
     way = messages.advice("say that they are of it by {zone}", zone=training) if messages.on_command_line() else ""
     raise ValueError(
