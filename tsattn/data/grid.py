@@ -354,6 +354,11 @@ def _ns(times: pd.DatetimeIndex) -> int:
     return {"s": _SECOND, "ms": 1_000_000, "us": 1000, "ns": 1}[times.unit]
 
 
+def _joined(parts: list[pd.DatetimeIndex]) -> pd.DatetimeIndex:
+    """Return the times of all items, item by item."""
+    return pd.DatetimeIndex(parts[0].append(parts[1:]) if len(parts) > 1 else parts[0])
+
+
 def _usual(steps: np.ndarray) -> int:
     found, counts = np.unique(steps[steps > 0], return_counts=True)
     return int(found[counts.argmax()]) if len(found) else 0
@@ -533,7 +538,7 @@ def snap(rows: Rows, step: str) -> Rows:
     """
     by = offset(step, "snap")
     moved = [_snapped(rows, part, by, step) for part in rows.parts()]
-    times = moved[0].append(moved[1:]) if len(moved) > 1 else moved[0]
+    times = _joined(moved)
     again = (np.diff(times.asi8) <= 0) & rows.within
     if again.any():
         row = int(np.argmax(again))
@@ -619,10 +624,11 @@ def fill(rows: Rows, step: str) -> Rows:
     """
     refuse_repeated(rows)
     by = offset(step)
-    grids, places = [], []
+    grids: list[pd.DatetimeIndex] = []
+    places: list[np.ndarray] = []
     for part in rows.parts():
         grid, place = _filled(rows, part, by, step)
-        places.append(place + sum(map(len, grids)))
+        places.append(place + sum(len(one) for one in grids))
         grids.append(grid)
     lengths = np.array([len(grid) for grid in grids])
     if int(lengths.sum()) == len(rows.times):
@@ -638,7 +644,7 @@ def fill(rows: Rows, step: str) -> Rows:
         empty = None if values.dtype == object else np.nan
         columns[name] = np.full((int(lengths.sum()), *values.shape[1:]), empty, dtype=values.dtype)
         columns[name][place] = values
-    times = grids[0].append(grids[1:]) if len(grids) > 1 else grids[0]
+    times = _joined(grids)
     return dataclasses.replace(
         rows,
         times=pd.DatetimeIndex(times),
@@ -709,7 +715,7 @@ def average(rows: Rows, step: str) -> Rows:
         )
     done = [_averaged(rows, part, by, step) for part in rows.parts()]
     lengths = [len(times) for times, _ in done]
-    times = done[0][0].append([one for one, _ in done[1:]]) if len(done) > 1 else done[0][0]
+    times = _joined([one for one, _ in done])
     columns = {name: np.concatenate([made[name] for _, made in done]) for name in rows.columns}
     log.info("%s: %d rows averaged into %d of %s.", rows.what, len(rows.times), len(times), step)
     return dataclasses.replace(
@@ -726,7 +732,7 @@ def _averaged(rows: Rows, part: slice, by: Any, step: str) -> tuple[pd.DatetimeI
     first = pd.Series(np.arange(len(times)), index=times).resample(by).min()
     there = np.asarray(counts > 0)
     own = max(int(np.median(np.diff(times.unique().as_unit("ns").asi8))), 1) if times.nunique() > 1 else 1
-    edges = _edges(counts.index, by)
+    edges = _edges(pd.DatetimeIndex(counts.index), by)
     typical = float(np.median(np.diff(edges.as_unit("ns").asi8)))
     if 2 * there.sum() < len(counts):
         way = messages.advice("say how times are written by {time_format}", time_format="%d/%m/%Y %H:%M")
@@ -779,9 +785,10 @@ def _edges(labels: pd.DatetimeIndex, by: Any) -> pd.DatetimeIndex:
         "MonthEnd", "BusinessMonthEnd", "QuarterEnd", "BQuarterEnd", "YearEnd", "BYearEnd",
     )  # fmt: skip
     if not right:
-        return labels.append(pd.DatetimeIndex([labels[-1] + by]))
+        return _joined([labels, pd.DatetimeIndex([labels[-1] + by])])
     day = pd.Timedelta(days=1)  # a bin holds its last day: it ends where the next day begins
-    wall = pd.DatetimeIndex([labels[0].tz_localize(None) - by]).append(labels.tz_localize(None)) + day
+    first = pd.DatetimeIndex([labels[0].tz_localize(None) - by])
+    wall = _joined([first, labels.tz_localize(None)]) + day
     return wall.tz_localize(labels.tz, ambiguous=np.ones(len(wall), bool), nonexistent="shift_forward")
 
 

@@ -41,7 +41,7 @@ def with_index_columns(frame: pd.DataFrame, what: str, asked: Sequence[Any] = ()
             "as item_id and timestamp; name them (`frame.index.names = [...]`), or make them columns (`reset_index`)."
         )
     own = {str(name).strip() for name in frame.columns}
-    twice = next((name for name in index.names if str(name).strip() in own), None)
+    twice: Any = next((name for name in index.names if str(name).strip() in own), None)
     if twice is not None:
         same = index.get_level_values(twice).equals(pd.Index(frame[twice])) if twice in frame.columns else False
         if not same:

@@ -81,7 +81,9 @@ class Reading:
                 f"The checkpoint says how its table was read by {unknown[0]!r}, which this version does not know; "
                 "install a newer one."
             )
-        plain = {name: tuple(v) if isinstance(v, list | tuple) else v for name, v in spec.reading.items()}
+        plain: dict[str, Any] = {
+            name: tuple(v) if isinstance(v, list | tuple) else v for name, v in spec.reading.items()
+        }
         return cls(**plain, freq=spec.gaps or None)
 
     def to_plain(self) -> dict[str, Any]:
