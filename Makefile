@@ -5,7 +5,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 export MPLBACKEND ?= Agg
 
-.PHONY: install test lint docs demo demo-clinical bench clean
+.PHONY: install test test-all test-oldest fuzz lint docs demo demo-clinical bench clean
 install: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
@@ -22,6 +22,26 @@ lint: install
 
 test: install lint
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+# What takes too long for every change: the suite with the oldest versions that pyproject.toml allows, and fuzzing.
+test-all: test test-oldest fuzz
+
+# Warnings of old packages are not ours to mend, so here they are no errors; shapes are checked in `make test`, as the
+# oldest jaxtyping wants to be first.
+OLDEST := .venv-oldest/bin
+test-oldest: .venv-oldest/installed
+	$(OLDEST)/python -m pytest --numprocesses 2 --dist worksteal \
+		--override-ini filterwarnings=default --override-ini "addopts=-ra --strict-markers"
+
+.venv-oldest/installed: pyproject.toml constraints-oldest.txt
+	test -x $(OLDEST)/python || $(PYTHON) -m venv .venv-oldest
+	$(OLDEST)/python -m pip install --quiet --constraint constraints-oldest.txt torch
+	$(OLDEST)/python -m pip install --quiet --constraint constraints-oldest.txt --editable '.[test]'
+	touch $@
+
+# Seeded damage to files of every format, in bounds of time and memory; `FUZZ='--format edf --seed 1'` chooses.
+fuzz: install
+	$(BIN)/python tests/fuzz/fuzz.py $(FUZZ)
 
 # The documentation, into site/: nothing is fetched while it is built or read. Every warning is an error.
 docs: install
@@ -63,4 +83,4 @@ bench: install
 	$(BIN)/python tests/bench/mvpformer.py streaming
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache dist build site
+	rm -rf .venv .venv-oldest .pytest_cache .ruff_cache .mypy_cache dist build site

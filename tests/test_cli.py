@@ -255,7 +255,7 @@ def test_weights_of_the_authors_are_imported_and_scored(shared: Path, tmp_path: 
     state = {name.removeprefix("param/"): tensor for name, tensor in recorded.items() if name.startswith("param/")}
     torch.save(state, tmp_path / "checkpoint.pth")
     arguments = ["import-checkpoint", "checkpoint.pth", "--from", "itransformer", "--out", "folder"]
-    given = ["--given.heads", 8, "--given.normalize", "true"]
+    given = ["--given.heads", 8, "--given.normalize", "true", "--given.activation", "gelu"]
     assert "--given.heads" in refused(*arguments, cwd=tmp_path)
     done = tsattn(*arguments, *given, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 from support import ROOT
 
-from tsattn import Forecaster, cli, shipped
+from tsattn import Forecaster, cli, parsing, shipped
 from tsattn.contracts import ForecastNetwork
 
 DOCS = ROOT / "docs"
@@ -102,15 +102,11 @@ def check_command(line: list[str], folder: Path) -> None:
             cli.main([command, *rest, *([] if "--print_config" in rest else ["--print_config"])])
         assert stopped.value.code in (None, 0), f"tsattn {shlex.join(line)}: {stopped.value.code}"
         return
-    from jsonargparse import ArgumentParser
-
     where, members = cli.FUNCTIONS[command]
     if not isinstance(members, str):
         members, rest = members[rest[0]], rest[1:]
     function = getattr(__import__(f"tsattn.commands.{where}", fromlist=[members]), members)
-    parser = ArgumentParser(exit_on_error=False)
-    cli.add_arguments(parser, function)
-    parser.parse_args(cli.spell_out_flags(rest, [f"--{name}" for name in cli.switches(function)]))
+    parsing.parse(parsing.options_of(function), rest, command)
 
 
 @pytest.mark.parametrize(

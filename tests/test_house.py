@@ -12,9 +12,16 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tsattn"
 FLOORS = {
     "contracts": 1,
+    "documents": 0,
+    "extras": 0,
     "files": 0,
-    "messages": 0,
+    "messages": -1,
+    "typed": 0,
+    "faults": 0,
+    "parsing": 1,
+    "manual": 2,
     "metrics": 2,
+    "workers": 0,
     "quantiles": 1,
     "events": 1,
     "ops": 1,
@@ -124,6 +131,82 @@ def test_a_forecast_needs_neither_lightning_nor_mne_nor_triton():
     assert loaded.strip() == "[]"
 
 
+def third_packages(path: Path) -> list[tuple[str, bool]]:
+    """The packages outside the standard library that a file imports, and whether inside a function."""
+    found = []
+
+    def walk(node: ast.AST, inside: bool) -> None:
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("need", "importlib.import_module"):
+            names = [argument.value for argument in node.args[:1] if isinstance(argument, ast.Constant)]
+        tops = {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"tsattn"}
+        found.extend((top, inside) for top in tops)
+        typing_only = isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+        for child in ast.iter_child_nodes(node):
+            walk(child, inside or typing_only or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+
+    walk(ast.parse(path.read_text()), False)
+    return found
+
+
+def declared() -> dict[str, set[str]]:
+    """The distributions that pyproject names: those always installed under "", those of each extra under its name."""
+    from packaging.requirements import Requirement
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lists = {"": project["dependencies"], **project["optional-dependencies"]}
+    return {extra: {canonical(Requirement(text).name) for text in texts} for extra, texts in lists.items()}
+
+
+def canonical(name: str) -> str:
+    return name.lower().replace("_", "-").replace(".", "-")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_what_is_imported_is_declared(path: Path):
+    """A package that only comes along with another one is gone when that one no longer needs it."""
+    from importlib.metadata import packages_distributions
+
+    from tsattn.extras import EXTRAS
+
+    owners, lists = packages_distributions(), declared()
+    for name, inside in third_packages(path):
+        ours = {canonical(owner) for owner in owners.get(name, [name])}
+        if ours & lists[""]:
+            continue
+        assert name in EXTRAS, f"{path.name} imports {name}, which pyproject.toml does not declare"
+        assert ours & lists[EXTRAS[name]], f"the extra {EXTRAS[name]} does not bring {name}"
+        assert inside, f"{path.name} imports {name} of the extra {EXTRAS[name]} at its top"
+        said = f"tsattn[{EXTRAS[name]}]" in path.read_text() or "need(" in path.read_text()
+        assert said, f"{path.name} does not name the extra of {name}"
+
+
+def test_a_missing_extra_is_named_on_both_doors(tmp_path: Path):
+    hidden = (
+        "import sys\n"
+        "class Hide:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] == 'zarr': raise ModuleNotFoundError('none', name=name)\n"
+        "sys.meta_path.insert(0, Hide())\n"
+        "import numpy as np\n"
+        "from tsattn.recordings import from_array\n"
+        "from tsattn.recordings.preparation.prepare import prepare\n"
+        "try: prepare(from_array(np.zeros((1, 512), np.float32), 256.0), sys.argv[1] + '/a.zarr', preset='raw')\n"
+        "except ImportError as error: print(error)\n"
+        "from tsattn.cli import main\n"
+        "main(['recordings', 'split', sys.argv[1], '--out', sys.argv[1] + '/s.json'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", hidden, tmp_path], cwd=ROOT, text=True, capture_output=True)
+    assert done.returncode == 1
+    assert "A store needs zarr: pip install 'tsattn[neuro]'." in done.stdout
+    assert "A store needs zarr: pip install 'tsattn[neuro]'." in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_the_tested_versions_satisfy_the_declared_ranges():
     from packaging.requirements import Requirement
 
@@ -137,3 +220,20 @@ def test_the_tested_versions_satisfy_the_declared_ranges():
     for text in project["dependencies"]:
         requirement = Requirement(text)
         assert requirement.specifier.contains(pins[requirement.name.lower()]), text
+
+
+def test_the_oldest_versions_are_the_lower_bounds():
+    """A bound that no list installs is a bound that nobody tests."""
+    from packaging.requirements import Requirement
+
+    lines = (ROOT / "constraints-oldest.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if line and line[0] != "#")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    for text in [*project["dependencies"], *(text for name in ("neuro", "mef", "nwb") for text in extras[name])]:
+        requirement = Requirement(text)
+        (bound,) = (one.version for one in requirement.specifier if one.operator == ">=")
+        oldest = pins[canonical(requirement.name)]
+        if requirement.name not in ("torch", "triton"):  # see the file
+            assert f"{oldest}.".startswith(f"{bound}.") or f"{oldest}.0" == bound, (text, oldest)
+        assert requirement.specifier.contains(oldest), text

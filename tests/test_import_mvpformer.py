@@ -25,7 +25,8 @@ from tsattn.recordings.recording import from_array
 
 FOLDER = SHARED / "parity" / "mvpformer"
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"no fixtures in {FOLDER}: set TSATTN_SHARED")
-GIVEN = ["--given.heads", "4", "--given.segments", "13"]
+UNTOLD = ["--given.window", "10", "--given.activation", "silu", "--given.global_attention", "true"]
+GIVEN = ["--given.heads", "4", "--given.segments", "13", "--given.sfreq", "512", *UNTOLD]
 BASE, HEAD = (FOLDER / f"classification_lora.{name}.pt" for name in ("base", "head"))
 
 
@@ -135,9 +136,9 @@ def test_wrong_files_and_arguments_end_in_one_sentence(tmp_path: Path):
         ([tmp_path / "cut.pt", *out, *GIVEN], "is cut short, or holds more than tensors"),
         ([HEAD, BASE, *out, *GIVEN], "expected IBM's base file first"),
         ([BASE, HEAD, HEAD, *out, *GIVEN], "3 files were given, expected one or two"),
-        ([BASE, HEAD, *out], "heads not given, and no shape in the state dict tells"),
+        ([BASE, HEAD, *out], "heads, segments, sfreq, window, activation, global_attention not given, and no shape"),
         ([BASE, HEAD, *out, *GIVEN, "--given.headz", 4], "MVPFormer has no argument 'headz'"),
-        ([BASE, HEAD, *out, "--given.heads", 5, "--given.segments", 13], "heads=5 given, expected a divisor of 32"),
+        ([BASE, HEAD, *out, *GIVEN, "--given.heads", 5], "heads=5 given, expected a divisor of 32"),
         ([BASE, HEAD, "--out", tmp_path / "there", *GIVEN], "config.json exists already"),
     ]:
         assert message in refused("--from", "mvpformer", *arguments), message
@@ -158,6 +159,7 @@ def test_weights_of_braindecode_become_a_detector_that_reads_recordings(
     run(
         "--from", "braindecode", file, "--out", tmp_path / "out", "--given.heads", config["n_heads"],
         "--given.sfreq", config["sfreq"], "--given.segment_seconds", seconds, "--given.segments", config["T"],
+        *UNTOLD,
     )  # fmt: skip
     printed = capsys.readouterr().out
     assert all(key in printed for key in load_file(file))

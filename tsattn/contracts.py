@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor, nn
 
+from tsattn import documents
+
 Fill = Literal["none", "forward", "linear"]
 Role = Literal["known", "past", "static"]
 NOTICE = "Research software. Not a medical device; nothing here may guide the care of a patient."
@@ -391,6 +393,10 @@ class TableSpec:
                 f"There are {len(self.mean)} means and {len(self.scale)} scales of {len(self.variates)} variates, "
                 "expected one of each."
             )
+        if len(self.units) not in (0, len(self.variates)):
+            raise ValueError(f"There are {len(self.units)} units of {len(self.variates)} variates, expected one each.")
+        if self.season < 1:
+            raise ValueError(f"season is {self.season}, expected at least 1 step.")
         for name, mean, scale in zip(self.variates, self.mean, self.scale, strict=True):
             _check_statistics(name, mean, scale)
 
@@ -400,11 +406,17 @@ class TableSpec:
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> "TableSpec":
-        """Read what `to_dict` wrote."""
-        arguments: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in plain.items()}
-        columns: list[dict[str, Any]] = list(arguments.get("covariates", ()))
-        plain_columns = [{k: tuple(v) if isinstance(v, list) else v for k, v in column.items()} for column in columns]
-        arguments["covariates"] = tuple(Covariate(**column) for column in plain_columns)  # type: ignore[arg-type]
+        """Read what `to_dict` wrote.
+
+        Raises:
+            ValueError: If a field is missing, unknown or of another type; names it.
+        """
+        arguments = documents.arguments_of(cls, plain, "the specification of the table")
+        covariates = arguments.get("covariates", ())
+        arguments["covariates"] = tuple(
+            Covariate(**documents.arguments_of(Covariate, column, f"covariate {number} of the table"))
+            for number, column in enumerate(covariates)
+        )
         return cls(**arguments)
 
     @property
@@ -505,9 +517,12 @@ class SignalSpec:
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> "SignalSpec":
-        """Read what `to_dict` wrote."""
-        arguments: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in plain.items()}
-        return cls(**arguments)
+        """Read what `to_dict` wrote.
+
+        Raises:
+            ValueError: If a field is missing, unknown or of another type; names it.
+        """
+        return cls(**documents.arguments_of(cls, plain, "the specification of the recordings"))
 
 
 ForecastNetwork.spec_type = TableSpec

@@ -6,12 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tsattn import messages
+
 
 def refuse_existing(path: str | Path, overwrite: bool) -> None:
     """Raise FileExistsError if `path` is there and `overwrite` is False."""
     if Path(path).exists() and not overwrite:
         raise FileExistsError(
-            f"{path} exists already. Choose another path, or pass --overwrite true (in Python, overwrite=True)."
+            f"{path} exists already. Choose another path"
+            + (f", or pass {messages.option('overwrite', True)}." if messages.has("overwrite") else ".")
         )
 
 

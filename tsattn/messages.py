@@ -30,6 +30,11 @@ def command(options: Mapping[str, str]) -> Iterator[None]:
         _OPTIONS.reset(token)
 
 
+def spelling() -> Mapping[str, str] | None:
+    """Return the options of the running command; None in Python."""
+    return _OPTIONS.get()
+
+
 def on_command_line() -> bool:
     """Return whether a command of `tsattn` is running, so that advice is for a shell."""
     return _OPTIONS.get() is not None
@@ -52,8 +57,8 @@ def option(name: str, value: Any = None) -> str:
         return f"{name}=..." if value is None else f"{name}={value!r}"
     if value is None:
         return options[name]
-    if value is True:
-        return f"{options[name]} true"
+    if isinstance(value, bool):
+        return f"{options[name]} {str(value).lower()}"
     if isinstance(value, (list, tuple)):
         value = ",".join(map(str, value)) if not any("," in str(item) for item in value) else list(value)
     return f"{options[name]} {shlex.quote(str(value))}"
@@ -77,3 +82,14 @@ def advice(*ways: str, joint: str = ", or ", **values: Any) -> str:
 
     possible = [way for way in ways if all(has(match[1]) for match in _PART.finditer(way))]
     return joint.join(_PART.sub(spelled, way) for way in possible)
+
+
+def hint(*ways: str, joint: str = ", or ", **values: Any) -> str:
+    """Return `advice` as a sentence to put behind another one, with a space in front; "" if there is none."""
+    told = advice(*ways, joint=joint, **values)
+    return f" {told[0].upper()}{told[1:]}." if told else ""
+
+
+def adopt(options: Mapping[str, str] | None) -> None:
+    """Let this process, a worker, name options as the process does that started it (`spelling` says how)."""
+    _OPTIONS.set(options)

@@ -10,7 +10,7 @@ from support import SHARED
 
 from tsattn.events.files import read_events, write_events
 from tsattn.events.table import make_events, no_events, seizures
-from tsattn.events.vocabulary import boundary, event_type
+from tsattn.events.vocabulary import edge, event_type
 
 IEEG = SHARED / "data" / "ieeg"
 SZCORE = "onset\tduration\teventType\tconfidence\tchannels\tdateTime\trecordingDuration\n"
@@ -72,12 +72,14 @@ def test_no_free_text_is_written(format: str, tmp_path: Path):
     told = ["Jane Doe button", "sz-Doe", "MRN 1234567", "artefact"]
     events = make_events([1, 2, 3, 4], [1, 1, 1, 1], told, channels=["Jane Doe", "A1", "Doe", "A1"])
     path = tmp_path / f"x{SUFFIX[format]}"
-    left = write_events(path, events, format, duration=60.0, allow=["artefact"])  # type: ignore[arg-type]
+    left = write_events(path, events, format, duration=60.0, keep_text=["artefact"])  # type: ignore[arg-type]
     written = b"".join(file.read_bytes() for file in tmp_path.iterdir())
     assert not [name for name in NAMES if name.encode() in written]
-    types = read_events(path, allow=["artefact"]).events["event_type"].tolist()
+    again = read_events(path, keep_text=["artefact"]).events
     assert left == (3 if format == "szcore" else 0)
-    assert types == (["sz"] if format == "szcore" else ["annotation", "sz", "annotation", "artefact"])
+    types = ["sz"] if format == "szcore" else ["annotation", "sz", "annotation", "annotation"]
+    assert again["event_type"].tolist() == types
+    assert again["text"].tolist() == ([""] if format == "szcore" else ["", "", "", "artefact"])
 
 
 def test_an_existing_file_is_refused_unless_told(events: pd.DataFrame, tmp_path: Path):
@@ -107,8 +109,8 @@ def test_what_cannot_be_written_is_refused(events: pd.DataFrame, tmp_path: Path)
         ("x.tsv", "", "it is empty"),
         ("x.tsv", "onset,duration,eventType\n1,2,sz\n", "not separated by tabs"),
         ("x.csv", "onset;duration;event_type\n1;2;sz\n", "not separated by commas"),
-        ("x.tsv", "onset\teventType\n1\tsz\n", "no column 'duration'"),
-        ("x.tsv", "onset\tduration\n1\t2\n", "no column of types"),
+        ("x.tsv", "onset\teventType\n1\tsz\n", "line 2 is a seizure without a duration"),
+        ("x.tsv", "begin\tduration\n1\t2\n", "no column 'onset'"),
         ("x.tsv", "onset\tduration\teventType\n1\t2\tsz\nJane\t2\tsz\n", "line 3 has a text in 'onset'"),
         ("x.tsv", "onset\tduration\teventType\n1\t2\n", "line 2 has 2 columns, expected 3"),
         ("x.tsv", "onset\tduration\teventType\n1\t-2\tsz\n", r"line 2 is a seizure with a negative duration \(-2 s\)"),
@@ -121,7 +123,7 @@ def test_what_cannot_be_written_is_refused(events: pd.DataFrame, tmp_path: Path)
         ("x.tsv", SZCORE + "1\t2\tsz\t1\tall\t1.2.2020\t60\n", "line 2 has no valid 'dateTime'"),
         ("x.tsv", SZCORE + "1\t2\tsz\t1\tall\tn/a\t60\n9\t2\tsz\t1\tall\tn/a\t61\n", "line 3 has another 'recordingD"),
         ("x.tsv", SZCORE + "1\t2\tsz\t1\tall\tn/a\t-60\n", "the recording's duration is -60 s"),
-        ("x.tsv", "\x89PNG\x00", "no column|cannot be read"),
+        ("x.tsv", "\x89PNG\x00", "it is no text"),
         ("x.edf", "no EDF", "it is no EDF file"),
         ("x.docx", "", r"ends in \.docx, expected"),
     ],
@@ -147,7 +149,7 @@ def test_the_reader_understands_what_szcore_and_bids_allow(tmp_path: Path):
     path.write_text("\ufeff" + SZCORE + rows)
     read = read_events(path)
     assert read.events["event_type"].tolist() == ["sz-foc-a", "sz"]
-    assert read.events["channels"].tolist() == ["A1,A2", "all"]
+    assert read.events["channels"].tolist() == ["A1,A2", "n/a"]
     assert read.duration == 60.0
     assert read.start is not None
     assert read.start.year == 2021
@@ -159,15 +161,21 @@ def test_begins_and_ends_make_seizures_and_can_be_kept_as_marks(tmp_path: Path):
     path.write_text("onset\tduration\ttrial_type\n" + rows)
     marks = read_events(path, unpaired="mark")
     assert marks.events[["onset", "duration"]].to_numpy().tolist() == [[120.0, 60.0], [200.0, 0.0]]
-    assert "seizures that are marks without a duration: 1" in marks.notes
+    assert any("1 seizure marks have no end" in note.text for note in marks.notes)
 
 
-def test_a_free_text_beside_a_seizure_is_left_out_if_its_time_is_unusable(tmp_path: Path):
+def test_a_free_text_with_an_unusable_time_is_refused_or_dropped_and_told(tmp_path: Path):
     path = tmp_path / "x.tsv"
-    path.write_text("onset\tduration\ttrial_type\n-3\tn/a\tREC START Doe\n5\tn/a\tDoe moves\n9\t4\tSeizure 2\n")
-    read = read_events(path)
+    path.write_text(
+        "onset\tduration\ttrial_type\n-3\t1\tREC START Doe\nn/a\t1\tDoe\n5\tn/a\tDoe moves\n9\t4\tSeizure 2\n"
+    )
+    with pytest.raises(ValueError, match=r"1 events lie outside the recording.*outside='clip'"):
+        read_events(path)
+    read = read_events(path, outside="clip")
     assert read.events["event_type"].tolist() == ["annotation", "sz"]
-    assert "left out, no seizures and without a usable time: 1" in read.notes
+    told = " ".join(note.text for note in read.notes)
+    assert "1 events lie outside the recording: dropped" in told
+    assert "1 annotations have no onset: left out" in told
 
 
 def test_words_of_ones_own_can_mean_a_seizure(tmp_path: Path):
@@ -200,14 +208,12 @@ def test_a_text_passes_only_if_its_words_are_known(text: str, expected: str):
 
 
 def test_boundaries_are_told_from_other_texts():
-    assert [boundary(text) for text in ("sz onset", "sz_offset", "eeg sz end", "Seizure start", "onset", "sz")] == [
-        "begin",
-        "end",
-        "end",
-        "begin",
-        None,
-        None,
-    ]
+    texts = ("sz onset", "sz_offset", "eeg sz end", "Seizure start", "seizure begins", "onset", "AD1-3 onset")
+    found = [edge(text) for text in texts]
+    assert [mark.side for mark in found] == ["begin", "end", "end", "begin", "begin", "begin", "begin"]
+    assert [mark.said for mark in found] == [True] * 5 + [False] * 2
+    others = ("sz", "start", "Segment: REC START Kelly", "stimulus onset", "T1 start", "seizure button start")
+    assert [edge(text) for text in others] == [None] * len(others)
 
 
 def test_a_bare_onset_and_offset_are_a_seizure_only_where_nothing_else_is(tmp_path: Path):
@@ -216,7 +222,7 @@ def test_a_bare_onset_and_offset_are_a_seizure_only_where_nothing_else_is(tmp_pa
     path.write_text(head + bare)
     read = read_events(path)
     assert read.events[["onset", "duration"]].to_numpy().tolist() == [[75.95, pytest.approx(85.87)]]
-    assert any("do not say what begins and ends" in note for note in read.notes)
+    assert any("do not say what begins and ends" in note.text for note in read.notes)
     path.write_text(head + bare + "300\t10\tseizure\n")
     assert read_events(path).events["event_type"].tolist() == ["annotation", "annotation", "sz"]
 

@@ -464,7 +464,7 @@ def test_arguments_of_fit_that_mean_nothing_are_refused(frame, options, said: st
         ({"seed": "one"}, "seed is 'one', expected a whole number of at least 0"),
         ({"val_size": "some"}, "size of a part is 'some', expected a whole number of rows, or a share below 1"),
         ({"quantile_levels": 0.5}, r"levels is 0.5, expected several numbers, such as \[0.1, 0.5, 0.9\]"),
-        ({"target": 3}, "target is 3, expected the name of a column, or several"),
+        ({"target": 0.5}, "target is 0.5, expected the name of a column, or several"),
     ],
 )
 def test_arguments_of_fit_of_another_type_are_refused(frame, options, said: str):

@@ -21,7 +21,7 @@ def authors_itransformer() -> dict[str, Tensor]:
     return weights | {f"{name}.bias": torch.randn(shape[0]) for name, shape in shapes.items()}
 
 
-GIVEN = {"heads": 2, "normalize": True}
+GIVEN = {"heads": 2, "normalize": True, "activation": "gelu"}
 
 
 def test_shapes_tell_the_rest_and_every_key_is_used():
@@ -48,7 +48,7 @@ def test_a_data_parallel_prefix_is_stripped_and_said():
 
 
 def test_what_no_shape_tells_must_be_given():
-    with pytest.raises(ValueError, match="itransformer: heads, normalize not given"):
+    with pytest.raises(ValueError, match="itransformer: heads, activation, normalize not given"):
         convert("itransformer", authors_itransformer())
 
 
@@ -71,7 +71,7 @@ def test_unknown_keys_are_named():
 
 def test_a_foreign_state_dict_and_an_unknown_source_are_refused():
     with pytest.raises(ValueError, match="expected a state dict of gateformer"):
-        convert("gateformer", authors_itransformer(), heads=2)
+        convert("gateformer", authors_itransformer(), heads=2, stride=4)
     with pytest.raises(ValueError, match='source is "informer", expected one of itransformer'):
         convert("informer", {})
     with pytest.raises(ValueError, match="tslib: 1 keys, none of"):

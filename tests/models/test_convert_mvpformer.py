@@ -15,7 +15,9 @@ from tsattn.layers.wavelet import coefficient_count
 from tsattn.models.mvpformer import MVPFormer
 
 SAMPLES = 32
-GIVEN: dict[str, Any] = {"heads": 4, "segments": 3, "sfreq": 32.0}
+GIVEN: dict[str, Any] = {
+    "heads": 4, "segments": 3, "sfreq": 32.0, "window": 10, "activation": "silu", "global_attention": True,
+}  # fmt: skip
 
 
 def base(prefix: str = "mvpformer") -> dict[str, Tensor]:
@@ -131,7 +133,7 @@ def test_heads_that_contradict_the_shapes_are_refused(heads: int):
         convert("mvpformer", base(), **GIVEN | {"heads": heads})
 
 
-@pytest.mark.parametrize("name", ["heads", "segments"])
+@pytest.mark.parametrize("name", list(GIVEN))
 def test_what_no_shape_tells_must_be_given(name: str):
     given = {key: value for key, value in GIVEN.items() if key != name}
     with pytest.raises(ValueError, match=f"mvpformer: {name} not given, and no shape in the state dict tells"):

@@ -34,6 +34,8 @@ FIXTURES = MANIFEST["fixtures"]
 WAVES = sorted(name for name in FIXTURES if name.startswith("wave_"))
 GENERATIVE = sorted(name for name in FIXTURES if name.startswith("generative_"))
 CLASSIFICATION = sorted(name for name in FIXTURES if name.startswith("classification_"))
+# The models that were recorded; no key tells.
+SCRIPT = {"sfreq": 512.0, "window": 10, "activation": "silu", "global_attention": True}
 PORTS = sorted(path.stem for path in (FOLDER / "braindecode").glob("*.safetensors"))
 
 
@@ -99,7 +101,7 @@ def test_the_encoder_equals_the_authors(name: str):
 def generative(name: str) -> tuple[MVPFormer, dict[str, Tensor], float]:
     recorded, entry = arrays(name), FIXTURES[name]
     state = {key.removeprefix("sd."): value for key, value in recorded.items() if key.startswith("sd.")}
-    converted = convert("mvpformer", state, heads=entry["config"]["H"], segments=entry["config"]["T"])
+    converted = convert("mvpformer", state, heads=entry["config"]["H"], segments=entry["config"]["T"], **SCRIPT)
     assert isinstance(converted.network, MVPFormer)
     dropped = {entry.key for entry in converted.report if entry.fate == "dropped"}
     assert dropped == {k for k in state if re.search(r"seizure_embeddings|ln_2|time_bias|masked_bias", k)}
@@ -157,7 +159,7 @@ def classifier(name: str, **given: Any) -> tuple[SegmentClassifier, dict[str, Te
     entry = FIXTURES[name]
     base, head = (read_state(FOLDER / entry[f"{which}_file"]) for which in ("base", "head"))
     config = entry["config"]
-    network = convert("mvpformer", base, head=head, heads=config["H"], segments=config["T"], **given).network
+    network = convert("mvpformer", base, head=head, heads=config["H"], segments=config["T"], **SCRIPT, **given).network
     assert isinstance(network, SegmentClassifier)
     return network, arrays(name), entry["suggested_atol_fp32"]
 
@@ -210,7 +212,7 @@ def test_one_file_with_weights_and_adapters_is_refused_until_somebody_says_wheth
     base, head = (read_state(FOLDER / entry[f"{which}_file"]) for which in ("base", "head"))
     recorded, atol = arrays("classification_lora"), entry["suggested_atol_fp32"]
     one = {**base, **head}
-    given = {"heads": 4, "segments": 13}
+    given = {"heads": 4, "segments": 13, **SCRIPT}
     with pytest.raises(ValueError, match=r"weights and adapters .*merged=True or merged=False"):
         convert("mvpformer", one, **given)
     close(convert("mvpformer", one, merged=False, **given).network(recorded["x"]), recorded["logits"], atol)
@@ -232,7 +234,7 @@ def test_braindecodes_port_gives_the_same_classes(name: str):
         x, logits, features = (torch.from_numpy(file[key]) for key in ("input", "logits", "features"))
     state = load_file(FOLDER / "braindecode" / f"{name}.safetensors")
     given = {"sfreq": entry["sfreq"], "segment_seconds": entry["segment_len"] / entry["sfreq"], "segments": entry["T"]}
-    network = convert("braindecode", state, heads=entry["n_heads"], **given).network
+    network = convert("braindecode", state, heads=entry["n_heads"], **{**SCRIPT, **given}).network
     assert isinstance(network, SegmentClassifier)
     signal = x.unflatten(-1, (entry["T"], -1)).transpose(1, 2)  # (batch, segment, channel, time)
     close(network(signal), logits, 1e-4)

@@ -2,15 +2,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tsattn.events.fitting import fit_events
+from tsattn.events.interpret import Rows
 from tsattn.events.table import make_events
 from tsattn.recordings.readers import Reading
 from tsattn.recordings.readers.annotations import to_events
 from tsattn.recordings.readers.channel_names import contacts, guess_types, unique
-from tsattn.recordings.readers.event_times import fit_events
 
 
 def annotate(onset, duration, texts, reading=None, names=()):
-    return to_events(np.array(onset, float), np.array(duration, float), texts, reading or Reading(), names)
+    return to_events(Rows(np.array(onset, float), np.array(duration, float), texts), reading or Reading(), names)
 
 
 def kinds(*texts: str, **reading) -> list[str]:
@@ -55,18 +56,22 @@ def test_a_text_that_speaks_of_seizures_otherwise_is_none(text):
 
 
 def test_szcore_types_stay_as_they_are():
-    assert kinds("sz-foc-ia", "SZ-GEN", "bckg") == ["sz-foc-ia", "sz-gen", "bckg"]
+    assert kinds("sz-foc-ia", "SZ-GEN", "sz_foc_a", "bckg") == ["sz-foc-ia", "sz-gen", "sz-foc-a"]
     assert kinds("sz-foc-jane") == ["sz"]
 
 
-def test_only_texts_on_the_list_are_kept():
-    given = ("Spike LA3", "ripple_A1-2", "Spike LA4")
-    assert kinds(*given, keep_text=("spike la3", "ripple_*")) == ["Spike LA3", "ripple_A1-2", "annotation"]
+@pytest.mark.parametrize("keep", [(), ("spike la3", "ripple_*"), ("*",), ("seiz*",)])
+def test_a_text_that_is_let_through_stands_beside_its_meaning(keep):
+    given = ("Spike LA3", "ripple_A1-2", "Spike LA4", "Seizure 2")
+    events, _ = annotate(range(4), [0] * 4, given, Reading(keep_text=keep))
+    assert events["event_type"].tolist() == ["annotation"] * 3 + ["sz"]
+    shown = {(): [], ("*",): [0, 1, 2, 3], ("seiz*",): [3], ("spike la3", "ripple_*"): [0, 1]}[keep]
+    assert events["text"].tolist() == [text if i in shown else "" for i, text in enumerate(given)]
 
 
-def test_the_words_for_a_seizure_are_the_users():
-    assert kinds("Anfall", "seizure", seizure_words=("anfall",)) == ["sz", "annotation"]
-    assert kinds("seizure", seizure_words=()) == ["annotation"]
+def test_words_of_ones_own_mean_a_seizure_besides_the_usual_ones():
+    assert kinds("Anfall", "seizure", "Anfall 2 begin", seizure_words=("anfall",)) == ["sz"] * 3
+    assert kinds("Anfall", "seizure") == ["annotation", "sz"]
 
 
 @pytest.mark.parametrize(
@@ -99,8 +104,19 @@ def test_a_beginning_without_end_stays_a_mark_and_does_not_swallow_the_next_seiz
 
 def test_a_clinical_onset_after_the_electrographic_one_belongs_to_the_same_seizure():
     events, _ = annotate([100, 110, 160], [0] * 3, ["EEG sz onset", "clinical sz onset", "sz end"])
-    assert rows(events)[0] == [100, 60, "sz", "all"]
-    assert len(events) == 2
+    assert rows(events) == [[100, 60, "sz", "all"], [110, 0, "annotation", "all"]]
+
+
+def test_a_clinical_end_after_the_electrographic_one_belongs_to_the_same_seizure():
+    given = ["EEG sz onset", "EEG sz end", "clinical sz end", "sz end"]
+    events, notes = annotate([100, 160, 170, 3000], [0] * 4, given)
+    assert rows(events) == [[100, 60, "sz", "all"], [170, 0, "annotation", "all"], [3000, 0, "sz", "all"]]
+    assert any("1 seizure marks have no end" in note.text for note in notes)
+
+
+def test_the_second_of_two_counted_seizures_does_not_close_the_first():
+    events, _ = annotate([100, 300, 360], [0] * 3, ["seizure 1 onset", "seizure 2 onset", "seizure 2 offset"])
+    assert rows(events) == [[100, 0, "sz", "all"], [300, 60, "sz", "all"]]
 
 
 NAMES = ["G4", "G5", "G16", "AD1", "AD2", "AD3", "AD4", "ATT1", "ATT2", "PD1", "PD2", "EEG LF 01-Ref", "EEG LF 02-Ref"]
@@ -168,7 +184,7 @@ def test_bad_times_of_events_are_clipped_or_dropped_and_always_told():
         assert part in said
     dropped, _ = fit_events(given, 100.0, "drop")
     assert dropped[["onset", "duration"]].values.tolist() == [[20, 0], [30, 5]]
-    with pytest.raises(ValueError, match=r"1 events have no onset.*bad_events='clip'"):
+    with pytest.raises(ValueError, match=r"1 events have no onset.*outside='clip'"):
         fit_events(given, 100.0, "raise")
 
 
@@ -191,8 +207,14 @@ def test_an_event_ends_with_the_recording_at_the_latest():
 
 
 def test_one_seizure_written_channel_by_channel_is_one_seizure():
-    events, _ = to_events(
-        np.array([5.0, 5.0, 5.0]), np.array([9.0, 9.0, 9.0]), ["sz", "sz", "sz"], Reading(), ("A1", "A2", "A3"),
-        channels=["A1", "A2", "A3"],
-    )  # fmt: skip
+    given = Rows(np.full(3, 5.0), np.full(3, 9.0), ["sz"] * 3, ["A1", "A2", "A3"])
+    events, _ = to_events(given, Reading(), ("A1", "A2", "A3"))
     assert rows(events) == [[5.0, 9.0, "sz", "A1,A2,A3"]]
+
+
+@pytest.mark.parametrize("keep", [(), ("*",), ("sz*",)])
+def test_one_seizure_in_two_wordings_is_one_seizure_whatever_is_shown(keep):
+    given = Rows(np.array([5.0, 5.0, 5.0]), np.array([9.0, 9.0, 1.0]), ["seizure", "sz 2", "spike"])
+    events, _ = to_events(given, Reading(keep_text=keep))
+    assert rows(events) == [[5.0, 9.0, "sz", "all"], [5.0, 1.0, "annotation", "all"]]
+    assert events["text"].tolist() == {(): ["", ""], ("*",): ["seizure; sz 2", "spike"], ("sz*",): ["sz 2", ""]}[keep]

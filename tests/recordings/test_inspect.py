@@ -53,9 +53,9 @@ def test_the_facts_are_what_was_put_in(recording: Recording):
     assert (found.positions, found.coordinate_frame) == (8, "fsaverage")
     assert (found.gaps, found.gap_seconds, found.longest_gap) == (1, 10.0, 10.0)
     assert found.events == (
-        {"type": "sz", "count": 1, "seconds": 10.0, "first": [5.0]},
-        {"type": "sz-foc", "count": 1, "seconds": 3.0, "first": [70.0]},
-        {"type": "annotation", "count": 3, "seconds": 0.0, "first": [30.0, 31.0, 32.0]},
+        {"type": "sz", "text": "", "count": 1, "seconds": 10.0, "first": [5.0]},
+        {"type": "sz-foc", "text": "", "count": 1, "seconds": 3.0, "first": [70.0]},
+        {"type": "annotation", "text": "", "count": 3, "seconds": 0.0, "first": [30.0, 31.0, 32.0]},
     )
     assert found.bads == {"LA2": BAD_IN_FILE, "LA4": "flat: 100 % of the time"}
     assert found.start_known

@@ -237,3 +237,10 @@ def test_a_changed_preset_does_not_keep_its_name():
 def test_a_resampler_of_the_same_rate_gives_the_very_samples():
     x = np.random.default_rng(0).standard_normal((2, 50)).astype(np.float32)
     assert np.array_equal(Resampler(1, 1).run(x, 0, 50, 0, 50), x)
+
+
+@pytest.mark.parametrize("old", [1e-6, 1e-3, 1e9])
+def test_a_rate_of_a_damaged_header_is_refused_before_a_filter_is_built(old: float):
+    """A record of a million seconds once asked for gigabytes of filter."""
+    with pytest.raises(ValueError, match=r"cannot be brought to 512 Hz, .* times apart"):
+        rate_ratio(old, 512.0, 8.0)

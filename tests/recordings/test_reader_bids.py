@@ -66,7 +66,7 @@ def test_channels_events_and_signal_are_what_mne_bids_reads():
     inside = ours.events[ours.events["onset"] < 5]
     marks = theirs.annotations
     np.testing.assert_allclose(inside["onset"], np.sort(marks.onset), atol=1e-6)
-    assert sorted(inside["event_type"]) == sorted(marks.description)
+    assert sorted(inside["text"]) == sorted(marks.description)
     assert "another unit of 50 channels" in told(ours)
 
 
@@ -269,16 +269,14 @@ def test_bad_events_are_told_and_the_user_decides(root):
     ]
     assert table["confidence"][1] == 0.9
     assert "1 events lie outside" in told(recording)
-    assert len(open_recordings(root, bad_events="drop")[0].events) == 0
-    with pytest.raises(ValueError, match="1 events have a negative duration"):
-        open_recordings(root, bad_events="raise")
+    assert len(open_recordings(root, outside="drop")[0].events) == 0
+    with pytest.raises(ValueError, match=r"line 4 is a seizure with a negative duration"):
+        open_recordings(root, outside="raise")
 
 
 def test_an_onset_that_is_no_number_is_refused(root):
     write_tsv(folder(root) / "sub-01_task-rest_events.tsv", "onset duration trial_type", "1,1,sz", "noon,1,sz")
-    with pytest.raises(
-        ValueError, match=r"events.tsv, column onset, has 1 entries that are no numbers, the first in row 2"
-    ):
+    with pytest.raises(ValueError, match=r"events.tsv: line 3 has a text in 'onset', expected a number"):
         open_recordings(root)
 
 

@@ -108,7 +108,7 @@ def test_seizures_after_the_hours_that_are_here_are_told_or_refused(tmp_path: Pa
     assert recording.events["onset"].tolist() == [100.0]
     assert any("a file missing" in note.text for note in recording.notes)
     with pytest.raises(ValueError, match="SWEC-ETHZ ID03: 1 events lie outside the recording"):
-        open_recordings(folder, bad_events="raise")
+        open_recordings(folder, outside="raise")
 
 
 @pytest.mark.parametrize("save", SAVERS.values(), ids=SAVERS)

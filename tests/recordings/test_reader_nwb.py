@@ -156,7 +156,9 @@ def test_intervals_are_events_and_only_seizures_and_kept_texts_show(tmp_path: Pa
     ]
     told = f"{recording.id} {recording.subject} {recording.notes} {recording.about} {recording.events.to_dict()}"
     assert not [word for word in ("Jane", "Doe", "Roe", "2020") if word in told]
-    assert "Jane asleep" in only(path, keep_text=("Jane*",)).events["event_type"].tolist()
+    shown = only(path, keep_text=("Jane*",)).events
+    assert shown["event_type"].tolist() == recording.events["event_type"].tolist()
+    assert shown["text"].tolist() == ["", "Jane asleep", "", ""]
 
 
 def test_every_series_of_the_acquisition_is_a_recording_and_processed_ones_are_told(tmp_path: Path):

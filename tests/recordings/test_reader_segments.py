@@ -68,7 +68,8 @@ def test_names_of_people_in_the_table_never_pass(tmp_path: Path):
     assert len({r.subject for r in found}) == 2
     assert sorted({kind for r in found for kind in r.events["event_type"]}) == ["annotation", "noise"]
     allowed = open_recordings(folder, keep_text=("Jane slept",))
-    assert sorted({kind for r in allowed for kind in r.events["event_type"]}) == ["Jane slept", "noise"]
+    assert sorted({kind for r in allowed for kind in r.events["event_type"]}) == ["annotation", "noise"]
+    assert sorted({text for r in allowed for text in r.events["text"]}) == ["", "Jane slept"]
 
 
 def test_opening_many_pieces_reads_none_of_them(tmp_path: Path, monkeypatch):

@@ -292,7 +292,7 @@ def test_seizures_may_be_a_column_empty_or_absent(tmp_path: Path, values):
 def test_a_seizure_that_the_recording_cannot_hold_is_told_or_refused(tmp_path: Path, values, bad):
     total = write_swec(tmp_path, values, seizures=[(20.0, 30.0), bad])
     with pytest.raises(ValueError, match="SWEC ID60: 1 events"):
-        swec.read(total, Reading(bad_events="raise"))
+        swec.read(total, Reading(outside="raise"))
     told = only(total)
     assert any(note.level == "warning" and "1 events" in note.text for note in told.notes)
     assert (told.events["onset"] + told.events["duration"]).max() <= told.duration

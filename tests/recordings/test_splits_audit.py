@@ -158,7 +158,7 @@ def test_by_time_training_comes_first_and_a_border_does_not_cut_a_seizure():
 )
 def test_by_time_a_long_seizure_stays_whole(onset, duration, whole):
     item = recording("r", "s", 10.0)
-    item.events.loc[0] = [onset, duration, "sz", np.nan, "all"]
+    item = replace(item, events=make_events([onset], [duration]))
     made = split([item], "time", fingerprints=[nothing()])
     assert {part: row["seizures"] for part, row in made.report["parts"].items() if row["seizures"]} == {whole: 1}
 

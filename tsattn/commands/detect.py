@@ -195,7 +195,7 @@ def read_reference(path: Path) -> "pd.DataFrame":
     from tsattn.events.files import read_events
     from tsattn.events.table import seizures
 
-    file = read_events(path, called="The reference")
+    file = read_events(path, outside="clip", called="The reference")
     found = seizures(file.events)
     if len(file.events) and not len(found) and not file.background:
         raise ValueError(

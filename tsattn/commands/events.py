@@ -1,27 +1,28 @@
 """Commands on events: score, export."""
 
-import json
 import re
-from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from tsattn.events.files import EventFile
+    from tsattn.events.interpret import Understanding
 
 ENTITIES = ("sub", "ses", "task", "acq", "run")
-ENDING = re.compile(r"(_events)?\.(tsv|csv|edf)$", re.IGNORECASE)
+ENDING = re.compile(r"(_events)?\.(tsv|csv|csv_bi|edf|bdf)$", re.IGNORECASE)
 ASIDE = {"derivatives", "sourcedata"}  # of a BIDS root: events there are not those of its recordings
+OTHER_TABLES = re.compile(r"(^|_)(channels|electrodes|scans|sessions|participants|samples|coordsystem)\.tsv$")
+LAST_RECORD = 1.0  # s: durations that differ by less are one; some writers round to the last data record of a file
 NOTES_SHOWN = 5
 
 
 def score(
     reference: Path,
     hypothesis: Path,
-    rules: Literal["szcore"] = "szcore",
+    rules: Literal["szcore", "szcore-1s"] = "szcore",
     duration: float | None = None,
     out: Path | None = None,
-    outside: Literal["raise", "clip"] = "raise",
+    outside: Literal["raise", "clip", "drop"] = "raise",
     seizure_words: list[str] | None = None,
     unpaired: Literal["raise", "mark"] = "raise",
     bootstrap: int = 2000,
@@ -31,47 +32,57 @@ def score(
     """Score the seizures that were found against those of an expert: events, seconds, 5-second bins, latency.
 
     Args:
-        reference: An events file (.tsv of SzCORE or BIDS, .csv, EDF+), or a folder of *_events files
-            (`derivatives` and `sourcedata` of a BIDS root are left aside).
+        reference: An events file (.tsv of SzCORE or BIDS, .csv, TUH's .csv_bi, EDF+ or BDF+), CHB-MIT's summary of its
+            files, or a folder of *_events files, else of events files of any name (`derivatives` and `sourcedata` of a
+            BIDS root are left aside).
         hypothesis: The same of what was found. Folders are matched by relative path, else by BIDS entities (sub, ses,
             task, acq, run). A reference without its hypothesis is an error, not "no seizure".
-        rules: The only rules so far are szcore.
+        rules: szcore, or szcore-1s, which cuts times to whole seconds first, as the package szcore-evaluation does.
         duration: Of each recording in seconds, where no file states it.
         out: Write all numbers to this .json, or those of each recording to this .csv.
-        outside: What happens to events outside a recording: raise, or clip.
+        outside: What happens to events outside a recording: raise, clip, or drop.
         seizure_words: Words that mean a seizure besides seizure, sz and ictal, as a list: "[detection]".
-        unpaired: What happens to a seizure's begin without an end: raise, or mark (a mark cannot be scored).
+        unpaired: A seizure whose end is not known: raise, or mark (a mark cannot be scored).
         bootstrap: Draws of subjects for the 95 % intervals; 0 for none.
         seed: Of these draws.
         overwrite: Write over a file that exists already.
     """
     from tsattn import files
     from tsattn.events.cohort import Scored, score_recordings
+    from tsattn.events.interpret import Understanding
 
     if out is not None:
         if out.suffix not in (".json", ".csv"):
             raise ValueError(f"--out ends in {out.suffix or 'nothing'}, expected .json or .csv.")
         files.refuse_existing(out, overwrite)
-    references, hypotheses = _found(reference), _found(hypothesis)
+    how = Understanding((), tuple(seizure_words or ()), unpaired, outside)
+    references, hypotheses = _found(reference, "--reference: "), _found(hypothesis, "--hypothesis: ")
     matched = _matched(references, hypotheses, reference, hypothesis)
     notes: list[str] = []
-    words = tuple(seizure_words or ())
     recordings: dict[str, Scored] = {}
     for expert, found in matched.items():
         name = _recording(expert)
         persons = {_subject(path) for path in (expert, found) if path is not None} - {None}
         if len(persons) > 1:
             raise ValueError(f"The reference is of {' and the hypothesis of '.join(sorted(map(str, persons)))}.")
-        read = [_read(path, (), words, unpaired, notes) for path in (expert, found) if path is not None]
-        for path, file in zip((expert, found), read, strict=False):
-            _refuse_unclear(path, file)
-        stated = [_stated_beside(expert), *(file.duration for file in read)]
-        length = _duration(stated, duration, name) if found is not None else 0.0  # without one, scoring stops anyway
-        answer = read[1].events if found is not None else None
-        recordings[name] = (_subject(expert) or name, read[0].events, answer, length)
+        sides = [("the reference", expert)] + ([("the hypothesis", found)] if found is not None else [])
+        read = [_read(path, how, notes, f"{side}, ") for side, path in sides]
+        for (side, path), file in zip(sides, read, strict=True):
+            _refuse_unclear(path, file, f"{side}, ")
+        stated = {"its sidecar": _stated_beside(expert)}
+        stated |= {side: file.duration for (side, _), file in zip(sides, read, strict=True)}
+        if found is None:  # which stops the scoring
+            recordings[name] = (_subject(expert) or name, read[0].events, None, 0.0)
+            continue
+        length = _duration(stated, duration, name)
+        expert_events, found_events = (
+            _within(file, length, outside, f"{side}, {name}", notes)
+            for (side, _), file in zip(sides, read, strict=True)
+        )
+        recordings[name] = (_subject(expert) or name, expert_events, found_events, length)
     if len(recordings) < len(matched):
         raise ValueError("Two reference files are of the same recording: keep one of them.")
-    scores = score_recordings(recordings, rules, outside=outside, bootstrap=bootstrap, seed=seed)
+    scores = score_recordings(recordings, rules, bootstrap=bootstrap, seed=seed)
     alone = len(hypotheses) - len([found for found in matched.values() if found is not None])
     if alone:
         notes.append(f"{alone} of {len(hypotheses)} hypothesis files have no reference and were not scored")
@@ -89,16 +100,17 @@ def export(
     out: Path,
     duration: float | None = None,
     recording: Path | None = None,
+    keep_text: list[str] | None = None,
     allow: list[str] | None = None,
     seizure_words: list[str] | None = None,
     unpaired: Literal["raise", "mark"] = "raise",
-    outside: Literal["raise", "clip"] = "raise",
+    outside: Literal["raise", "clip", "drop"] = "raise",
     overwrite: bool = False,
 ) -> None:
     """Write events files anew as SzCORE TSV, BIDS events.tsv, EDF+ or CSV; the originals stay as they are.
 
     Args:
-        paths: Events files (.tsv, .csv, EDF+), or folders of *_events files.
+        paths: Events files (.tsv, .csv, TUH's .csv_bi, EDF+ or BDF+), CHB-MIT's summary of its files, or folders.
         to: The format to write: szcore, bids, edf or csv.
         out: A file for one events file; otherwise a folder, in which files keep their BIDS names (other names may hold
             a person's: a pseudonym takes their place).
@@ -107,17 +119,18 @@ def export(
             in place of its own annotations, and with a scrubbed header. Samples of EDF are copied as they are; those of
             other formats become 16-bit integers. Without one, `--to edf` holds annotations alone, which
             mne.read_annotations reads.
-        allow: Annotation texts that may pass, as a list; without one every text that is no seizure's type becomes
-            "annotation".
+        keep_text: Annotation texts that may be shown, as a list: "[spike*]"; without one every text that is no
+            seizure's type becomes "annotation".
+        allow: Another name for keep_text.
         seizure_words: Words that mean a seizure besides seizure, sz and ictal, as a list.
-        unpaired: What happens to a seizure's begin without an end: raise, or mark.
-        outside: What happens to events outside a recording: raise, or clip.
+        unpaired: A seizure whose end is not known: raise, or mark (of no duration).
+        outside: Events outside a recording: raise, clip, or drop.
         overwrite: Write over files that exist already.
     """
     from tsattn import files
     from tsattn.events.edf import annotate_edf, write_edf
     from tsattn.events.files import SUFFIXES, write_events
-    from tsattn.events.table import check_events
+    from tsattn.events.interpret import Understanding
     from tsattn.recordings.recording import Recording
 
     sources = [file for path in paths for file in _found(path).values()]
@@ -133,12 +146,14 @@ def export(
         if target.resolve() in originals:
             raise ValueError("An events file would be replaced by its own export: choose another --out.")
     notes: list[str] = []
-    texts = tuple(allow or ())
-    read = [_read(source, texts, tuple(seizure_words or ()), unpaired, notes) for source in sources]
+    texts = (*(keep_text or ()), *(allow or ()))
+    how = Understanding(texts, tuple(seizure_words or ()), unpaired, outside)
+    read = [_read(source, how, notes) for source in sources]
     if to == "szcore":
         for source, file in zip(sources, read, strict=True):
             _refuse_unclear(source, file)
     for source, target, file in zip(sources, targets, read, strict=True):
+        name = _recording(source)
         length = None
         if recording is not None:
             persons = {_subject(source), _subject(recording)} - {None}
@@ -146,48 +161,99 @@ def export(
                 raise ValueError(f"The events and the recording are of {' and '.join(sorted(map(str, persons)))}.")
             length = Recording.open(recording).duration
         elif to != "bids":
-            length = _duration([_stated_beside(source), file.duration], duration, _recording(source))
-        events = file.events
-        if outside == "clip":
-            events = check_events(events, length, overlapping="keep", outside="clip")
-            changed = len(file.events) - len(events)
-            if changed:
-                notes.append(f"{_recording(source)}: {changed} events outside the recording were left out")
+            stated = {"its sidecar": _stated_beside(source), "the file": file.duration}
+            length = _duration(stated, duration, name)
+        events = _within(file, length, outside, name, notes)
         if recording is not None:
             if recording.suffix.lower() == ".edf":
-                annotate_edf(recording, target, events, allow=texts, overwrite=overwrite)
+                annotate_edf(recording, target, events, keep_text=texts, overwrite=overwrite)
             else:
-                write_edf(Recording.open(recording).to_xarray(), target, events, allow=texts, overwrite=overwrite)
+                write_edf(Recording.open(recording).to_xarray(), target, events, keep_text=texts, overwrite=overwrite)
             continue
-        left = write_events(target, events, to, duration=length, allow=texts, overwrite=overwrite)
+        left = write_events(target, events, to, duration=length, keep_text=texts, overwrite=overwrite)
         if left:
-            notes.append(f"{_recording(source)}: {left} events that are no seizures have no place in SzCORE's format")
+            notes.append(f"{name}: {left} events that are no seizures have no place in SzCORE's format")
     _print_notes(notes)
     print(f"{len(targets)} written to {out}")
 
 
-def _found(path: Path) -> dict[str, Path]:
-    """Events files at a path, by their path relative to it without its ending."""
+def _found(path: Path, side: str = "") -> dict[str, Path]:
+    """Events files at a path, by their path relative to it without its ending.
+
+    Args:
+        path: A file or folder.
+        side: How errors begin: which of two paths it is.
+    """
+    from tsattn.events import lists
     from tsattn.recordings.privacy import label
 
     if path.is_file():
-        return {"": path}
+        return _summarised(path, side) if lists.is_summary(path) else {"": path}
     if not path.is_dir():
-        raise ValueError(f"{label(path)} is not there.")
-    files = sorted(
+        raise ValueError(f"{side}{label(path)} is not there.")
+    inside = [
         file
-        for file in path.rglob("*_events.*")
+        for file in sorted(path.rglob("*"))
         if ENDING.search(file.name) and file.is_file() and not ASIDE.intersection(file.relative_to(path).parts)
-    )
-    if not files:
-        raise ValueError(f"{label(path)} holds no *_events.tsv, *_events.csv or *_events.edf.")
+    ]
+    called = [file for file in inside if re.search(r"_events\.\w+$", file.name)]
+    if called:
+        chosen = called
+    else:
+        tables = {file.stem for file in inside if file.suffix.lower() not in (".edf", ".bdf")}
+        chosen = [file for file in inside if not OTHER_TABLES.search(file.name) and _holds_events(file, tables)]
+    if not chosen:
+        raise ValueError(
+            f"{side}{label(path)} holds no *_events.tsv, *_events.csv or *_events.edf, no other .tsv or .csv with a "
+            "column of onsets, no .csv_bi, and no EDF file with annotations or a list of seizures beside it."
+        )
     found: dict[str, Path] = {}
-    for file in files:
+    for file in chosen:
         key = ENDING.sub("", str(file.relative_to(path)))
         if key in found:
-            raise ValueError(f"{label(file)} and {label(found[key])} are of the same recording: keep one of them.")
+            raise ValueError(
+                f"{side}{label(file)} and {label(found[key])} are of the same recording: keep one of them."
+            )
         found[key] = file
     return found
+
+
+def _holds_events(file: Path, tables: set[str]) -> bool:
+    """Return whether a file that is not called `*_events` holds events; TUH's `.csv` gives way to its `.csv_bi`."""
+    from tsattn.events import lists, tuh
+    from tsattn.events.edf_header import is_edf, read_header
+    from tsattn.events.tabular import read_cells
+
+    try:
+        if file.suffix.lower() in (".edf", ".bdf"):
+            if file.stem in tables or not is_edf(file):
+                return False
+            header = read_header(file, "it", annotations_only=True)
+            return any(signal.is_annotation for signal in header.signals) or lists.beside(file) is not None
+        columns = read_cells(file)[0].columns
+    except ValueError:
+        return False
+    if tuh.is_list(columns):
+        return file.suffix.lower() == ".csv_bi" or not file.with_suffix(".csv_bi").is_file()
+    return "onset" in columns and "duration" in columns
+
+
+def _summarised(path: Path, side: str) -> dict[str, Path]:
+    """The recordings that a summary of CHB-MIT names and that lie beside it."""
+    from tsattn.events import lists
+    from tsattn.recordings.privacy import label
+
+    try:
+        named = lists.read_summary(path)
+    except ValueError as problem:
+        raise ValueError(f"{side}{label(path)}: {problem}") from problem
+    there = {file.stem: file for file in sorted(path.parent.iterdir()) if file.name.casefold() in named}
+    if not there:
+        raise ValueError(
+            f"{side}{label(path)} lists the seizures of {len(named)} files, none of which lies beside it: they state "
+            "how long the recordings are. Put them there."
+        )
+    return there
 
 
 def _matched(
@@ -217,45 +283,66 @@ def _matched(
     return matched
 
 
-def _read(path: Path, allow: Collection[str], words: Collection[str], unpaired: str, notes: list[str]) -> "EventFile":
+def _read(path: Path, how: "Understanding", notes: list[str], side: str = "") -> "EventFile":
     from tsattn.events.files import read_events
     from tsattn.recordings.privacy import label
 
-    file = read_events(path, allow=allow, seizure_words=words, unpaired=unpaired, called=label(path))  # type: ignore[arg-type]
-    notes += [f"{label(path)}: {note}" for note in file.notes]
+    file = read_events(path, **vars(how), called=f"{side}{label(path)}")
+    notes += [f"{label(path)}: {note.text}" for note in file.notes]
     return file
 
 
-def _refuse_unclear(path: Path | None, file: "EventFile") -> None:
+def _within(file: "EventFile", length: float | None, outside: Any, name: str, notes: list[str]) -> Any:
+    """Return the events of a file within its recording; what rounding of the recording's end cuts off is no error."""
+    from tsattn.events.fitting import fit_events
+
+    slack = None if length is None else max(length, min(file.duration or 0.0, length + LAST_RECORD))
+    try:
+        events, told = fit_events(file.events, slack, outside)
+    except ValueError as problem:
+        raise ValueError(f"{name}: {problem}") from problem
+    fitted, _ = fit_events(events, length)
+    if len(fitted) < len(events):
+        notes.append(f"{name}: {len(events) - len(fitted)} events in the last {LAST_RECORD:g} s lie after the end")
+    notes += [f"{name}: {note.text}" for note in told]
+    return fitted
+
+
+def _refuse_unclear(path: Path, file: "EventFile", side: str = "") -> None:
     """A file of texts that we do not understand must not count as "no seizure"."""
     from tsattn.events.table import seizures
 
-    if path is not None and len(file.events) and not len(seizures(file.events)) and not file.background:
+    if len(file.events) and not len(seizures(file.events)) and not file.background:
         raise ValueError(
-            f"{_recording(path)}: {len(file.events)} rows, none of them a seizure by its text and none that says bckg. "
-            "Name the texts that mean a seizure: --seizure_words '[...]'."
+            f"{side}{_recording(path)}: {len(file.events)} rows, none of them a seizure by its text and none that says "
+            "bckg. Name the texts that mean a seizure: --seizure_words '[...]'."
         )
 
 
-def _duration(stated: list[float | None], given: float | None, name: str) -> float:
-    """The one duration that files and the command line agree on."""
-    from tsattn.events.table import ROUNDING
-
-    known = [value for value in (given, *stated) if value is not None]
-    if not known:
+def _duration(stated: dict[str, float | None], given: float | None, name: str) -> float:
+    """The one duration that files and the command line agree on, up to the rounding of a file's last record."""
+    known = {"--duration": given} | stated
+    told = {who: value for who, value in known.items() if value is not None}
+    if not told:
         raise ValueError(f"{name}: no file states how long the recording is: pass --duration in seconds.")
-    if max(known) - min(known) > ROUNDING:
-        raise ValueError(f"{name}: the recording is stated to last {min(known):g} s and {max(known):g} s: which one?")
-    return known[0]
+    if max(told.values()) - min(told.values()) > LAST_RECORD:
+        least, most = min(told, key=lambda who: told[who]), max(told, key=lambda who: told[who])
+        raise ValueError(
+            f"{name}: the recording is stated to last {told[least]:g} s and {told[most]:g} s ({least} and {most}): "
+            "which one?"
+        )
+    return next(iter(told.values()))
 
 
 def _stated_beside(path: Path) -> float | None:
     """The duration in the BIDS sidecar of the recording beside an events file, if there is one."""
+    from tsattn import documents
+
     for kind in ("ieeg", "eeg"):
         sidecar = path.with_name(ENDING.sub("", path.name) + f"_{kind}.json")
         if path.name.lower().endswith("_events.tsv") and sidecar.is_file():
             try:
-                value: Any = json.loads(sidecar.read_text(encoding="utf-8-sig")).get("RecordingDuration")
+                value: Any = documents.read_json(sidecar, sidecar.name).get("RecordingDuration")
             except (ValueError, AttributeError):
                 raise ValueError(f"{_recording(path)}: the sidecar _{kind}.json is no JSON object.") from None
             if isinstance(value, int | float) and value > 0:

@@ -28,6 +28,9 @@ def inspect(
     type: Type | None = None,
     on_mismatch: Literal["raise", "warn"] = "raise",
     keep_text: list[str] | None = None,
+    seizure_words: list[str] | None = None,
+    unpaired: Literal["raise", "mark"] = "mark",
+    outside: Literal["raise", "clip", "drop"] = "clip",
     overwrite: bool = False,
 ) -> None:
     """Say what recordings hold: channels, rates, gaps, events, bad channels, warnings, and what preparing them will do.
@@ -45,7 +48,10 @@ def inspect(
         subject: Pseudonym of the person, if all files are of one.
         type: Of channels whose type only their names could tell: seeg, ecog, eeg or dbs.
         on_mismatch: If a file contradicts its sidecars or itself: raise, or warn and believe the signal's own file.
-        keep_text: Annotation texts that may be kept, as a list: "[spike*]"; others become "annotation".
+        keep_text: Annotation texts that may be shown, as a list: "[spike*]"; what an event means does not change.
+        seizure_words: Words that mean a seizure besides seizure, sz and ictal, as a list.
+        unpaired: A seizure whose end is not known: raise, or mark (of no duration).
+        outside: Events that the recording cannot hold: raise, clip, or drop.
         overwrite: Write over pictures that exist already.
     """
     from tsattn import files
@@ -56,7 +62,10 @@ def inspect(
     from tsattn.recordings.readers import open_recordings
 
     told_preset = make_preset(preset, **_given(sfreq=sfreq, notch=notch, reference=reference), **(changes or {}))
-    reading = _given(unit=unit, subject=subject, type=type, on_mismatch=on_mismatch, keep_text=_texts(keep_text))
+    reading = _given(
+        unit=unit, subject=subject, type=type, on_mismatch=on_mismatch, keep_text=_texts(keep_text),
+        seizure_words=_texts(seizure_words), unpaired=unpaired, outside=outside,
+    )  # fmt: skip
     quiet()
     if plot is not None and plot.suffix:
         plots.ending_of(plot)
@@ -116,6 +125,9 @@ def prepare(
     type: Type | None = None,
     on_mismatch: Literal["raise", "warn"] = "raise",
     keep_text: list[str] | None = None,
+    seizure_words: list[str] | None = None,
+    unpaired: Literal["raise", "mark"] = "mark",
+    outside: Literal["raise", "clip", "drop"] = "clip",
 ) -> None:
     """Bring recordings into one store: resampled, filtered, re-referenced, gaps as they are; goes on where it stopped.
 
@@ -135,13 +147,19 @@ def prepare(
         subject: Pseudonym of the person, if all files are of one.
         type: Of channels whose type only their names could tell: seeg, ecog, eeg or dbs.
         on_mismatch: If a file contradicts its sidecars or itself: raise, or warn and believe the signal's own file.
-        keep_text: Annotation texts that may be kept, as a list: "[spike*]"; others become "annotation".
+        keep_text: Annotation texts that may be shown, as a list: "[spike*]"; what an event means does not change.
+        seizure_words: Words that mean a seizure besides seizure, sz and ictal, as a list.
+        unpaired: A seizure whose end is not known: raise, or mark (of no duration).
+        outside: Events that the recording cannot hold: raise, clip, or drop.
     """
     from tsattn.recordings.preparation import prepare as preparing
     from tsattn.recordings.readers import open_recordings
 
     quiet()
-    reading = _given(unit=unit, subject=subject, type=type, on_mismatch=on_mismatch, keep_text=_texts(keep_text))
+    reading = _given(
+        unit=unit, subject=subject, type=type, on_mismatch=on_mismatch, keep_text=_texts(keep_text),
+        seizure_words=_texts(seizure_words), unpaired=unpaired, outside=outside,
+    )  # fmt: skip
     recordings = _opened(paths, reading) if skip else open_recordings(paths, **reading)
     named = _given(sfreq=sfreq, notch=notch, reference=reference, bads=bads) | (changes or {})
     with Hours(sum(recording.duration for recording in recordings)) as hours:

@@ -7,25 +7,33 @@ SOURCES = ("itransformer", "patchtst", "timexer", "gateformer", "tslib", "mvpfor
 
 
 def import_checkpoint(
-    files: list[Path], source: str, out: Path, given: dict[str, Any] | None = None, overwrite: bool = False
+    files: list[Path],
+    source: str,
+    out: Path,
+    given: dict[str, Any] | None = None,
+    config: Path | Literal["none"] | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Convert weights of a model's authors into an exported folder, and account for every key.
 
     Args:
-        files: The authors' state dict (.pth, .pt or .safetensors); of MVPFormer, its base file, then, if wanted, that
-            with adapters and head.
+        files: The authors' state dict (.pth, .pt or .safetensors), or a folder with it; of MVPFormer, its base file,
+            then, if wanted, that with adapters and head.
         source: Whose code wrote it.
         out: Folder for config.json and model.safetensors.
-        given: What shapes cannot tell, by name: `--given.heads 8 --given.context 96`. Of MVPFormer also
-            `--given.allow "[key, ...]"`: keys that may be missing, or have no place.
+        given: What neither shapes nor the configuration tell, by name: `--given.heads 8 --given.context 96`. Of
+            MVPFormer also `--given.allow "[key, ...]"`: keys that may be missing, or have no place.
+        config: The authors' settings by their names (JSON or YAML); `config.json` beside the weights if not given, or
+            none.
         overwrite: Write over files that exist already.
 
     Raises:
-        ValueError: If a key that the model needs is missing; nothing is written.
+        ValueError: If a key that the model needs is missing, or a setting that no shape tells is not known; nothing is
+            written.
     """
     from tsattn import checkpoint, shipped
     from tsattn.contracts import ForecastNetwork, SegmentNetwork, SignalSpec
-    from tsattn.convert import convert, read_state
+    from tsattn.convert import convert, find_config, find_weights, read_config, read_state, settings_of
     from tsattn.files import refuse_existing, write_atomically
     from tsattn.layers.classifier import SegmentClassifier
 
@@ -35,12 +43,17 @@ def import_checkpoint(
         raise ValueError(f"{len(files)} files were given, expected one{' or two' * (source == 'mvpformer')}.")
     for name in ("config.json", "model.safetensors", "config.yaml"):
         refuse_existing(out / name, overwrite)
+    files = [find_weights(file) for file in files]
     first, *second = (read_state(file) for file in files)
     arguments = dict(given or {})
+    place = find_config(files[0]) if config is None else None if str(config) == "none" else Path(config)
+    settings = read_config(place) if place is not None else {}
     if second:
         arguments["head"] = second[0]
-    converted = convert(source, first, **arguments)
+    converted = convert(source, first, config=settings, **arguments)
     print(converted.report)
+    if told := settings_of(source, settings):
+        print(f"settings of {place}: {', '.join(f'{name}={value}' for name, value in told.items())}")
     about = {"imported_from": source, "files": [checkpoint.digest(file) for file in files]}
     network = converted.network
     if isinstance(network, ForecastNetwork):

@@ -5,7 +5,7 @@ Informer, Autoformer and TSLib); pinned by recorded values.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -48,10 +48,10 @@ def feature_names(frequency: str, marks: Marks = "true") -> tuple[str, ...]:
         raise ValueError(f'marks is "{marks}", expected "benchmark", "true" or "none".')
     if marks == "none" or not frequency:
         return ()
-    offset = _offset(frequency)
+    offset: Any = _offset(frequency)
     if marks == "benchmark":
         return _HOURLY
-    if isinstance(offset, pd.offsets.Tick):
+    if is_fixed(offset):
         nanoseconds = pd.Timedelta(offset).value
         if nanoseconds % 86_400_000_000_000 == 0:
             return _DAILY
@@ -120,6 +120,33 @@ def season_of(frequency: str) -> int:
 def same_step(one: str, other: str) -> bool:
     """Return whether two aliases mean the same step ("60min" and "h" do)."""
     return one == other or bool(one and other and _offset(one) == _offset(other))
+
+
+MONTHS = "JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC".split()
+
+
+def is_fixed(offset: pd.offsets.BaseOffset) -> bool:
+    """Return whether a step is always as long. A day is not: with a zone, it has 23 to 25 hours.
+
+    Before pandas 3, `Day` is a `Tick` of 24 hours, which puts every forecast after a change of daylight saving an hour
+    off; from there on it is a day of the calendar.
+    """
+    return isinstance(offset, pd.offsets.Tick) and not isinstance(offset, pd.offsets.Day)
+
+
+def as_calendar(offset: pd.offsets.BaseOffset) -> pd.offsets.BaseOffset:
+    """Return the same step as one that may be added to times with a zone: days are days of the calendar."""
+    return pd.DateOffset(days=offset.n) if isinstance(offset, pd.offsets.Day) else offset
+
+
+def plain_quarter(name: str) -> str:
+    """Return one name for the same quarters: "QS-OCT", "QS-JAN" and "QS-APR" begin on the same days."""
+    kind, dash, month = name.partition("-")
+    if not dash or not kind.lstrip("0123456789").startswith(("Q", "BQ")) or month not in MONTHS:
+        return name
+    place = MONTHS.index(month)
+    first = place % 3 if "S" in kind else place % 3 + 9
+    return name if kind[:1].isdigit() else f"{kind}-{MONTHS[first]}"
 
 
 def _offset(frequency: str) -> pd.offsets.BaseOffset:

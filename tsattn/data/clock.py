@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
+from tsattn import typed
 from tsattn.data.keys import likely_keys
 from tsattn.data.numbers import kind
 from tsattn.data.wording import Door, advice, listed, plain
@@ -99,8 +100,9 @@ def find(
     index = frame.index.to_timestamp() if isinstance(frame.index, pd.PeriodIndex) else frame.index
     if isinstance(index, pd.DatetimeIndex) and timestamp in (None, frame.index.name):
         others = tuple(name for name in _candidates(frame, time_format, keep, codes) if not _is_text(frame[name]))
+        others += tuple(name for name in _running(frame, keep) if name not in others)
         return Clock(index, str(frame.index.name or ""), (), others)
-    names = _names(frame, timestamp)
+    names = None if timestamp is None else typed.chosen(timestamp, frame.columns)
     for name in names or ():
         if name not in frame.columns:
             raise ValueError(
@@ -123,21 +125,6 @@ def find(
 def _tell(source: str, name: str, words: str, quiet: bool) -> None:
     level = logging.WARNING if "month first" in words else logging.INFO
     log.log(logging.DEBUG if quiet else level, "%s: the clock %r holds %s.", source, name, words)
-
-
-def _names(frame: pd.DataFrame, timestamp: str | Sequence[str] | None) -> list[str] | None:
-    """Return the columns that an option names: one, or several that are to be joined ("[date, time]")."""
-    if timestamp is None:
-        return None
-    if isinstance(timestamp, str):
-        text = timestamp.strip()
-        if timestamp not in frame.columns and text.startswith("[") and text.endswith("]"):
-            return [name.strip().strip("'\"") for name in text[1:-1].split(",")]
-        apart = [name.strip() for name in text.split(",")]
-        if timestamp not in frame.columns and len(apart) > 1 and set(apart) <= set(frame.columns):
-            return apart
-        return [timestamp]
-    return [str(name) for name in timestamp]
 
 
 def _free_name(frame: pd.DataFrame, names: Sequence[str]) -> str:
@@ -171,6 +158,18 @@ def _candidates(
             continue
         found[name] = times, words
     return found
+
+
+def _running(frame: pd.DataFrame, keep: Sequence[str]) -> tuple[str, ...]:
+    """Name the numbers that go forward under a usual name and are no clock that could be read: 0.0, 0.04, 0.08."""
+    found = []
+    for name in frame.columns:
+        column = frame[name]
+        if name.lower() not in NUMBERED or name in keep or not pd.api.types.is_float_dtype(column.dtype):
+            continue
+        if _goes_on(column) and not (column % 1 == 0).all():
+            found.append(name)
+    return tuple(found)
 
 
 def _quality(times: pd.Index, codes: np.ndarray | None) -> tuple[int, bool]:
@@ -220,7 +219,7 @@ def _choose(
         )
     times, words = found[best]
     of_day = _hours_of(frame, times, codes, ranks[best][1], keep)
-    others = tuple(name for name in found if name != best)
+    others = (*(name for name in found if name != best), *(n for n in _running(frame, keep) if n not in found))
     if len(of_day) == 1:
         joined = [best, *of_day]
         level = logging.DEBUG if quiet else logging.WARNING
@@ -291,12 +290,13 @@ def _without(
                 f"like a clock, expected rows in their order; {advice(door, 'name it by {timestamp}', timestamp=name)}"
                 ", or sort the rows."
             )
-    if found and not quiet:
+    others = (*found, *(name for name in _running(frame, keep) if name not in found))
+    if others and not quiet:
         log.warning(
             "%s: %s could be times; they are not read, because the rows are said to have none, and the answer counts "
-            "rows from 0.", source, listed(found),
+            "rows from 0.", source, listed(others),
         )  # fmt: skip
-    return Clock(None, "", (), tuple(found))
+    return Clock(None, "", (), others)
 
 
 # Reading ---------------------------------------------------------------------------------------------------------
@@ -403,17 +403,18 @@ def _of_numbers(column: pd.Series, time_format: str | None) -> tuple[pd.Index | 
     for digits, form in ((8, "%Y%m%d"), (6, "%Y%m")):
         low, high = 1800 * 10 ** (digits - 4), 2200 * 10 ** (digits - 4)
         if (values >= low).all() and (values < high).all():
-            times = _of_text(pd.Series(values).astype(str), form)
-            if times is not None:
-                return times, f"dates written as {form} ({values[0]} is {times[0].date()})"
+            dates = _of_text(pd.Series(values).astype(str), form)
+            if dates is not None:
+                return dates, f"dates written as {form} ({values[0]} is {dates[0].date()})"
     return pd.Index(values), _counted(values)
 
 
 def _counted(values: np.ndarray) -> str:
-    years = len(values) and (values >= 1500).all() and (values <= 2300).all()
-    return (
-        f"{'years' if years else 'whole numbers'} ({values[0]}, ...), which stay so in an answer" if len(values) else ""
-    )
+    years = (values >= 1500).all() and (values <= 2300).all()
+    told = f"{'years' if years else 'whole numbers'} ({values[0]}, ...), which stay so in an answer"
+    days = (values > 20_000).all() and (values < 80_000).all()
+    said = advice("table", "{time_format=excel}") if days else ""
+    return f"{told}; {said} reads days of a spreadsheet" if said else told
 
 
 def hours(column: pd.Series, name: str) -> np.ndarray | None:
@@ -468,7 +469,8 @@ def _join(
     if len(set(names)) < len(names):
         raise ValueError(f"{told} are named as the clock, expected each once.")
     if time_format is not None and time_format not in FORMATS:
-        text = frame[list(names)].astype(str).agg(lambda row: " ".join(row.str.strip()), axis=1)
+        rows = frame[list(names)].itertuples(index=False)
+        text = pd.Series([" ".join(str(cell).strip() for cell in row) for row in rows], dtype=object)
         times = pd.to_datetime(text, format=time_format, errors="coerce")
         if times.isna().any():
             row = int(np.argmax(times.isna()))

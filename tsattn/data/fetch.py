@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import pooch
 
+from tsattn import messages
 from tsattn.contracts import Fill
 from tsattn.data.calendar import Marks
 from tsattn.data.tables import Clock
@@ -337,8 +338,9 @@ def benchmark(name: str) -> Benchmark:
     found = _BY_ANY_NAME.get(name.lower())
     if found is None:
         near = difflib.get_close_matches(name.lower(), _BY_ANY_NAME, n=3, cutoff=0.5)
+        own = messages.hint("name your own file by {table}") if messages.on_command_line() else ""
         hint = f"did you mean {' or '.join(near)}?" if near else f"expected one of {', '.join(REGISTRY)}."
-        raise ValueError(f"No benchmark is called {name!r}; {hint} Your own file is read by `--data.table`.")
+        raise ValueError(f"No benchmark is called {name!r}; {hint}{own}")
     return found
 
 
@@ -373,7 +375,9 @@ def find(name: str, root: str | Path | None = None) -> Path:
     where = "" if root is None else f" --root {root}"
     raise FileNotFoundError(
         f"{known.files[0]} of the benchmark {known.name} is not in {looked}; download it by "
-        f"`tsattn data fetch {known.name}{where}`, or name the folder that holds it by `--data.root` or TSATTN_DATA."
+        f"`tsattn data fetch {known.name}{where}`, or "
+        + (messages.advice("name the folder that holds it by {root}") or "name the folder that holds it")
+        + " or TSATTN_DATA."
     )
 
 
@@ -468,7 +472,8 @@ def fetch(name: str, root: str | Path | None = None, overwrite: bool = False, pr
             if not is_genuine(known.name, there):
                 raise ValueError(
                     f"{there} is there already with the sha256 {content_sha256(there)}, expected {known.contents[0]}; "
-                    "replace it by --overwrite, or move it away."
+                    + messages.advice("replace it by {overwrite}", "move it away", overwrite=True)
+                    + "."
                 )
             return there
     url = _mirrored(known.url)
@@ -487,7 +492,7 @@ def fetch(name: str, root: str | Path | None = None, overwrite: bool = False, pr
         if found != known.sha256:
             raise ValueError(
                 f"{url} has the sha256 {found}, expected {known.sha256}; nothing was written. The connection or "
-                "the source changed the file: try again, or get it elsewhere and name its folder by `--data.root`."
+                "the source changed the file: try again, or get it elsewhere and name its folder by TSATTN_DATA."
             )
         os.replace(got, folder / file)
     return folder / file

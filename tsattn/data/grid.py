@@ -20,6 +20,7 @@ import pandas as pd
 from jaxtyping import Int
 
 from tsattn import messages
+from tsattn.data.calendar import as_calendar, is_fixed, plain_quarter
 from tsattn.data.reading import Reading
 from tsattn.data.wording import listed, plain
 
@@ -139,7 +140,7 @@ def offset(step: str, name: str = "freq") -> Any:
 def fixed_step(frequency: str) -> int | None:
     """Return the nanoseconds of a step that is always as long; None of months, business days and days of a zone."""
     step = pd.tseries.frequencies.to_offset(frequency)
-    return int(pd.Timedelta(step).value) if isinstance(step, pd.offsets.Tick) else None
+    return int(pd.Timedelta(step).value) if is_fixed(step) else None
 
 
 def alias(times: pd.DatetimeIndex, step: int) -> str:
@@ -157,7 +158,7 @@ def calendar_alias(times: pd.DatetimeIndex) -> str:
     with warnings.catch_warnings():  # pandas 3.1 announces another return type; both are accepted here
         warnings.simplefilter("ignore")
         named = pd.infer_freq(times)
-    return "" if named is None else pd.tseries.frequencies.to_offset(named).freqstr
+    return "" if named is None else plain_quarter(pd.tseries.frequencies.to_offset(named).freqstr)
 
 
 def exact_step(frequency: str) -> Fraction | None:
@@ -404,7 +405,7 @@ def _first_off(times: pd.DatetimeIndex, within: np.ndarray, named: str) -> int |
         return int(off.argmax()) if off.any() else None
     follows = np.array([step.is_on_offset(time) for time in distinct])
     place = distinct.get_indexer(before)
-    off = within & ~(follows[place] & np.asarray((distinct + step)[place] == after))
+    off = within & ~(follows[place] & np.asarray((distinct + as_calendar(step))[place] == after))
     return int(off.argmax()) if off.any() else None
 
 
@@ -424,9 +425,9 @@ def _months(rows: Rows, within: np.ndarray, gaps: bool = False) -> str:
     steps = np.diff(number)[within]
     if (steps <= 0).any() or (steps != steps[0]).any():
         return "MS" if gaps and (steps > 0).all() else ""
-    return {1: "MS", 3: f"QS-{wall[0].strftime('%b').upper()}", 12: f"YS-{wall[0].strftime('%b').upper()}"}.get(
-        int(steps[0]), f"{int(steps[0])}MS"
-    )
+    month = wall[0].strftime("%b").upper()
+    named = {1: "MS", 3: plain_quarter(f"QS-{month}"), 12: f"YS-{month}"}
+    return named.get(int(steps[0]), f"{int(steps[0])}MS")
 
 
 # Stamps that are rounded: 30 rows a second, written in milliseconds ----------------------------------------------
@@ -558,7 +559,7 @@ def _snapped(rows: Rows, part: slice, by: Any, step: str) -> pd.DatetimeIndex:
     times = rows.times[part].as_unit("ns")
     wall = times.tz_localize(None)
     fixed = by.n * 86_400 * _SECOND if isinstance(by, pd.offsets.Day) else fixed_step(step)
-    days = not isinstance(by, pd.offsets.Tick)
+    days = not is_fixed(by)
     if fixed is not None:
         ticks = wall.asi8 if days else times.asi8 + (wall.asi8[0] - times.asi8[0])
         apart = _apart(ticks, _phase(ticks, fixed), fixed)

@@ -18,7 +18,7 @@ import xarray as xr
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tsattn import messages
+from tsattn import messages, typed
 from tsattn.contracts import Fill, TableSpec
 from tsattn.data import calendar, fetch, grid, panel, tables
 from tsattn.data.calendar import Marks
@@ -149,7 +149,8 @@ class TableData(lightning.LightningDataModule):
         self.exclude = exclude
         self.target = target
         self.exogenous = exogenous
-        self.known = [known] if isinstance(known, str) else list(known or [])
+        self._asked_known = known
+        self.known: list[str] = []  # columns, once the table is read
         self.context = context
         self.horizon = horizon
         self.split = split
@@ -242,7 +243,7 @@ class TableData(lightning.LightningDataModule):
             encoding=self.encoding,
             variate_column=self.variate_column,
             value_column=self.value_column,
-            exclude=tuple(table.attrs["excluded"]),
+            exclude=tuple(str(name) for name in table.attrs["excluded"]),
             drop_duplicates=self.drop_duplicates,
             snap=self.snap,
             resample=self.resample,
@@ -256,7 +257,7 @@ class TableData(lightning.LightningDataModule):
             "time_format": self.time_format,
             "variate_column": self.variate_column,
             "value_column": self.value_column,
-            "exclude": self.exclude or (),
+            "exclude": () if self.exclude is None else self.exclude,
             "zone": self.zone,
             "snap": self.snap,
             "resample": self.resample,
@@ -309,12 +310,11 @@ class TableData(lightning.LightningDataModule):
 
     def _columns(self, present: list[str]) -> tuple[list[str], int]:
         """Order the columns, targets first; return their names and the number of targets."""
-        target = [self.target] if isinstance(self.target, str) else self.target
-        exogenous: Sequence[str] | None
-        if isinstance(self.exogenous, str):
-            exogenous = [] if self.exogenous == "none" and "none" not in present else [self.exogenous]
-        else:
-            exogenous = self.exogenous
+        target = None if self.target is None else typed.chosen(self.target, present)
+        exogenous: Sequence[str] | None = None if self.exogenous is None else typed.chosen(self.exogenous, present)
+        if exogenous == ["none"] and "none" not in present:
+            exogenous = []
+        self.known = typed.chosen(self._asked_known, present)
         for role, chosen in (("target", target), ("exogenous", exogenous), ("known", self.known)):
             for name in chosen or ():
                 if name not in present:

@@ -177,7 +177,7 @@ def _way(numeric: Sequence[str], texts: Sequence[str], written: Format, name: st
             return advice("table", f"if its decimals stand after {other!r} pass {{decimal}}", decimal=other) + leave
         return f"bring its cells to one way of writing numbers{leave}"
     example = grouped[0]
-    ways = (f"if it is {_plainly(example, written.decimal)}, pass {{thousands}}",)
+    ways: tuple[str, ...] = (f"if it is {_plainly(example, written.decimal)}, pass {{thousands}}",)
     if written.decimal == ".":
         ways += (f"if it is {_plainly(example, other)}, pass {{decimal}}",)
     return advice("table", *ways, thousands=other, decimal=other) + leave
@@ -276,8 +276,8 @@ def kind(column: pd.Series) -> Kind:
     if pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_complex_dtype(dtype):
         return "numbers"
     cells = column.dropna()
-    distinct = pd.unique(cells.map(lambda cell: _clean(cell) if isinstance(cell, str) else cell).astype(object))
-    distinct = [cell for cell in distinct if not (isinstance(cell, str) and not cell)]
+    found = pd.unique(cells.map(lambda cell: _clean(cell) if isinstance(cell, str) else cell).astype(object))
+    distinct = [cell for cell in found if not (isinstance(cell, str) and not cell)]
     if not distinct:
         return "empty"
     if all(isinstance(cell, (bool, np.bool_)) for cell in distinct):

@@ -543,9 +543,9 @@ def _refuse_repeated(
         told = (
             f"{what} has the time {times[row]} twice{_of_item(begins, items, row)}, expected every time once in an item"
         )
-        if len(items) == 1:
+        if len(items) == 1 and found.times is not None:
             other = repeated.other_clock(frame, found, "panel")
-            key = [] if other else keys.likely_keys(frame, clocks.ticks(pd.Index(found.times)), found.columns)
+            key = [] if other else keys.likely_keys(frame, clocks.ticks(found.times), found.columns)
             if other or key:
                 raise ValueError(f"{told}; {other or repeated.of_key(frame, key, found, 'panel')}.")
         way = advice("panel", "keep the first rows by {drop_duplicates}", drop_duplicates=True)

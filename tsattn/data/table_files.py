@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 TEXTS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz")
 MOST_PACKED = 200  # times that a table of text may grow when it is unpacked; measurements grow 3 to 20 times
-FREE = 256 * 2**20  # bytes; smaller tables may be packed as tightly as they like
+FREE = 64 * 2**20  # bytes; smaller tables may be packed as tightly as they like
 _HEAD = 200  # lines that are looked at before pandas reads them all
 
 
@@ -112,8 +112,8 @@ def _whole(path: Path, broken: tuple[type[Exception], ...]) -> Iterator[None]:
     """Turn what libraries raise on a damaged file into one sentence that names it."""
     try:
         yield
-    except _Damaged as told:
-        raise ValueError(str(told)) from None
+    except _Damaged as refusal:
+        raise ValueError(str(refusal)) from None
     except MemoryError as error:
         raise ValueError(f"{path} is too large for this machine's memory, expected a smaller table.") from error
     except broken as error:
@@ -148,11 +148,12 @@ def available_memory() -> int:
 
 
 def _check_size(path: Path, size: int, *, packed: int | None = None) -> None:
-    """Raise ValueError if a table of so many bytes does not fit, or grew from too few of them."""
+    """Raise ValueError if a table of so many bytes does not fit, or came out of too few of them (`packed`)."""
     if packed is not None and size > max(FREE, MOST_PACKED * packed):
         raise _Damaged(
-            f"{path} has {packed / 1e6:.1f} MB and unpacks to more than {size / 1e6:,.0f} MB, expected at most "
-            f"{MOST_PACKED} times as much; if it is a table, unpack it first and give the file that comes out."
+            f"{path} has {path.stat().st_size / 1e6:.1f} MB, of which {packed / 1e6:.1f} unpack to {size / 1e6:,.0f}, "
+            f"expected at most {MOST_PACKED} times as much; if it is a table, unpack it first and give the file that "
+            "comes out."
         )
     free = available_memory()
     if size > free:
@@ -165,8 +166,11 @@ def _check_size(path: Path, size: int, *, packed: int | None = None) -> None:
 # Text ------------------------------------------------------------------------------------------------------------
 
 
-def _open(path: Path) -> gzip.GzipFile | io.BufferedReader:
-    return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb")
+def _open(path: Path, raw: io.BufferedReader | None = None) -> gzip.GzipFile | io.BufferedReader:
+    """Open a file, or what it packs; `raw` is the file if it is open already."""
+    if path.name.lower().endswith(".gz"):
+        return gzip.GzipFile(path, "rb", fileobj=raw)
+    return path.open("rb") if raw is None else raw
 
 
 def _encoding(path: Path, wanted: str | None) -> str:
@@ -178,15 +182,16 @@ def _encoding(path: Path, wanted: str | None) -> str:
             raise _Damaged(
                 f"encoding is {wanted!r}, expected one that Python knows, such as utf-8 or cp1252."
             ) from None
-    packed = path.stat().st_size if path.name.lower().endswith(".gz") else None
     size, utf8, first = 0, codecs.getincrementaldecoder("utf-8")(), b""
     is_utf8 = True
-    with _open(path) as stream:
+    with path.open("rb") as raw, _open(path, raw) as stream:
         while block := stream.read(2**20):
             first = first or block[:4]
             size += len(block)
-            if packed is not None or size == len(block):
-                _check_size(path, size if packed is not None else path.stat().st_size, packed=packed)
+            if isinstance(stream, gzip.GzipFile):
+                _check_size(path, size, packed=raw.tell())
+            elif size == len(block):
+                _check_size(path, path.stat().st_size)
             if is_utf8:
                 try:
                     utf8.decode(block)

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from tsattn import typed
 from tsattn.contracts import Fill
 from tsattn.data import clock as clocks
 from tsattn.data import grid, keys, numbers, repeated, zones
@@ -181,7 +182,7 @@ def from_frame(
     frame = with_index_columns(frame, source, (asked, variate_column, value_column))
     frame = everything = with_plain_names(frame, source)
     units = frame.attrs.get("units")
-    excluded = [exclude] if isinstance(exclude, str) else list(exclude)
+    excluded = typed.chosen(exclude, frame.columns)
     absent = [name for name in excluded if name not in frame.columns]
     if absent:
         raise ValueError(

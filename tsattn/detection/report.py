@@ -23,7 +23,7 @@ from tsattn.detection.explain import Explanation
 from tsattn.detection.plots import clock, excerpt, plot_excerpt, plot_explanation, plot_probability, unanswered
 from tsattn.events.cohort import Scores
 from tsattn.events.score import METRICS, Score
-from tsattn.events.table import check_events, seizures
+from tsattn.events.table import check_events, own_channels, seizures
 from tsattn.files import refuse_existing, write_atomically
 from tsattn.recordings.privacy import label, scrub
 from tsattn.recordings.recording import Recording
@@ -214,7 +214,7 @@ def _summary(recording: Recording, events: pd.DataFrame, probability: xr.DataArr
 def _row(
     i: int, event: Mapping[Any, Any], explanation: Explanation | None, expert: pd.DataFrame | None, shown: bool
 ) -> dict[str, Any]:
-    channels = "" if event["channels"] == "all" else event["channels"].replace(",", ", ")
+    channels = ", ".join(own_channels(event["channels"]))
     if explanation is not None:
         alike = STANDS_OUT / len(explanation.channels)
         top = [(name, share) for name, share in explanation.by_channel.items() if share >= alike][:TOLD]

@@ -34,6 +34,8 @@ class Rules:
         min_overlap: Share of the extended reference that must be detected; 0 is any overlap.
         max_duration: Longer events are cut into pieces of so many seconds; every piece counts.
         merge_gap: Events less than so many seconds apart are one.
+        whole_seconds: Whether times and the recording's duration are cut to whole seconds first, and events of no
+            whole second are left out, as the package szcore-evaluation does (masks at 1 Hz).
     """
 
     tolerance_start: float = 30.0
@@ -41,10 +43,13 @@ class Rules:
     min_overlap: float = 0.0
     max_duration: float = 300.0
     merge_gap: float = 90.0
+    whole_seconds: bool = False
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if not (math.isfinite(value) and value >= 0) or (name == "max_duration" and value == 0):
+            if (name != "whole_seconds" and not (math.isfinite(value) and value >= 0)) or (
+                name == "max_duration" and value == 0
+            ):
                 raise ValueError(
                     f"{name} is {value:g}, expected {'above 0' if name == 'max_duration' else '0 or more'}."
                 )
@@ -52,14 +57,15 @@ class Rules:
     @property
     def version(self) -> str:
         """What numbers must have in common to be compared, besides the parameters."""
-        return "szcore-0.0.6+: a detection is false only if wholly outside"
+        rule = "szcore-0.0.6+: a detection is false only if wholly outside"
+        return f"{rule}; whole seconds" if self.whole_seconds else rule
 
     def to_dict(self) -> dict[str, Any]:
         """Return version and parameters as plain data."""
         return {"version": self.version, **asdict(self)}
 
 
-RULES = {"szcore": Rules()}
+RULES = {"szcore": Rules(), "szcore-1s": Rules(whole_seconds=True)}
 COUNTS = (
     "reference true_positive false_positive seconds "
     "sample_reference sample_true_positive sample_false_positive sample_seconds "
@@ -96,6 +102,13 @@ def to_spans(table: pd.DataFrame, name: str, duration: float, outside: Literal["
             "a mark cannot be scored."
         )
     return onset, onset + length
+
+
+def to_seconds(events: Spans, duration: float) -> Spans:
+    """Cut spans to whole seconds; those that touch then are one, and what covers no whole second is gone."""
+    begin, end = (np.minimum(np.floor(times), np.floor(duration)) for times in events)
+    lasting = end > begin
+    return spans.join(begin[lasting], end[lasting], 0.5)
 
 
 def count_events(reference: Spans, hypothesis: Spans, duration: float, rules: Rules) -> Counts:

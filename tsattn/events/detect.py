@@ -14,6 +14,7 @@ import pandas as pd
 import xarray as xr
 from jaxtyping import Bool, Float, Int
 
+from tsattn import documents
 from tsattn.events.table import SAME_TIME, make_events
 
 Probability = xr.DataArray | np.ndarray | Sequence[float | int]
@@ -52,7 +53,7 @@ class PostProcessing:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, float | None]) -> "PostProcessing":
+    def from_dict(cls, values: Mapping[str, Any]) -> "PostProcessing":
         """Make it of plain data.
 
         Raises:
@@ -62,7 +63,7 @@ class PostProcessing:
         if unknown:
             known = ", ".join(field.name for field in fields(cls))
             raise ValueError(f"There is no setting {unknown[0]!r} of post-processing, expected {known}.")
-        return cls(**values)  # type: ignore[arg-type]
+        return cls(**documents.arguments_of(cls, dict(values), "the post-processing"))
 
     def __call__(self, probability: Probability, hop: float | None = None, **where: Any) -> pd.DataFrame:
         """Return the events of a recording; arguments as in `to_events`."""

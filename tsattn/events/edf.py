@@ -1,7 +1,7 @@
-"""Events as EDF+ annotations, through edfio: a file of annotations only, or a new copy of a recording with them.
+"""Events as EDF+ annotations: a file of annotations only, or a new copy of a recording with them (through edfio).
 
-Events that belong to channels are written once for each, as `sz@@A1` (the way of mne and EDFbrowser). Headers are
-scrubbed: no person, no date, no free text. Confidence has no place in EDF+.
+Each event is one annotation, as viewers count them; of one channel it is `sz@@A1` (EDF+, 2.2.4), of several
+`sz [A1,A2]`. Headers are scrubbed: no person, no date, no free text. Confidence has no place in EDF+.
 """
 
 import math
@@ -17,51 +17,56 @@ import pandas as pd
 import xarray as xr
 
 from tsattn import files
+from tsattn.events import lists
+from tsattn.events.edf_header import is_edf, read_header
+from tsattn.events.edf_marks import WHOLE, annotation_rows, signal_labels
+from tsattn.events.edf_time import read_annotations, read_times
 from tsattn.events.files import EventFile, scrubbed
-from tsattn.events.interpret import interpret
-from tsattn.events.table import check_events
-from tsattn.events.vocabulary import BACKGROUND
+from tsattn.events.interpret import Understanding
+from tsattn.events.table import check_events, is_seizure, own_channels
+from tsattn.events.vocabulary import ANNOTATION, clean, szcore_type
 
-WHOLE = "recording_duration"  # the annotation that states it in a file without signals
 FILTER = re.compile(r"((HP|LP|N):\s*\d+(\.\d+)?\s*Hz\s*)+")  # a prefiltering text that is no free text
 RECORD_BYTES = 61440  # EDF's recommended largest data record
 
 
-def read_edf(
-    path: Path, allow: Collection[str], words: Collection[str], unpaired: Literal["raise", "mark"]
-) -> EventFile:
-    """Read the annotations of an EDF+ file; `sz@@A1` and `sz@@A2` at the same time become one event of both."""
-    edf = _open(path)
-    if not edf.reserved.startswith("EDF+"):
-        raise ValueError("it is EDF without annotations, expected EDF+.")
-    grouped: dict[tuple[float, float, str], list[str]] = {}
-    duration: float | None = None
-    for annotation in edf.annotations:
-        if annotation.text == WHOLE:
-            duration = annotation.duration
-            continue
-        text, _, channel = annotation.text.partition("@@")
-        length = math.nan if annotation.duration is None else annotation.duration
-        grouped.setdefault((annotation.onset, length, text), []).extend([channel] if channel else [])
-    keys = list(grouped)
-    onset, length = (np.array([key[i] for key in keys], dtype=float) for i in (0, 1))
-    channels = [",".join(names) or "all" for names in grouped.values()]
-    events, notes = interpret(
-        onset, length, [key[2] for key in keys], channels, range(1, len(keys) + 1), allow, words, unpaired
-    )
-    if edf.num_signals:
-        if edf.is_continuous:
-            duration = edf.duration
-        else:
-            notes = (*notes, "the recording has gaps, so its duration was not taken from it")
-    return EventFile(events, duration, None, BACKGROUND in [key[2] for key in keys], notes)
+def read_edf(path: Path, how: Understanding, called: str = "it") -> EventFile:
+    """Read the annotations of an EDF+ or BDF+ file, and the list of seizures that a data set keeps beside it.
+
+    Raises:
+        ValueError: If it is no such file, holds no annotations and has no list beside it, or a row is wrong.
+    """
+    if not is_edf(path):
+        raise ValueError("it is no EDF file, whatever its ending says.")
+    header = read_header(path, called, annotations_only=True)
+    beside = lists.beside(path)
+    if "+" not in header.kind and not any(signal.is_annotation for signal in header.signals) and beside is None:
+        raise ValueError("it is EDF without annotations, expected EDF+, or a list of seizures beside it.")
+    records = header.held if header.records == -1 else min(header.records, header.held)
+    labels = signal_labels(header)
+    duration, whole, notes = header.stated, 0.0, header.notes
+    if labels:
+        clock, annotations, _, told = read_times(path, header, records, called)
+        duration, notes = clock.duration, notes + told
+    else:
+        annotations, told = read_annotations(path, header, records)
+        notes += told
+        for one in [one for one in annotations if one.text == WHOLE]:
+            annotations.remove(one)
+            whole = one.duration
+        duration = whole or duration
+    rows = annotation_rows(annotations, labels, labels, notes)
+    found = lists.understand_with(rows, beside, path, how, duration)
+    return EventFile(found.events, duration, None, found.background, found.notes)
 
 
 def annotations_only(events: pd.DataFrame, duration: float) -> bytes:
-    """Return an EDF+ file without signals; an annotation `recording_duration` states the recording's length."""
+    """Return an EDF+ file without signals; its header states the recording's length."""
     edfio = _edfio()
-    marks = [edfio.EdfAnnotation(0.0, duration, WHOLE), *_annotations(events)]
-    edf = edfio.Edf([], annotations=marks, recording=edfio.Recording(equipment_code="tsattn"))
+    stated = f"recording_duration={np.format_float_positional(round(duration, 6), trim='0')}"
+    told = edfio.Recording(equipment_code="tsattn", additional=(stated,))
+    marks = _annotations(events) or [edfio.EdfAnnotation(0.0, duration, WHOLE)]  # a file of nothing cannot be made
+    edf = edfio.Edf([], annotations=marks, recording=told)
     return bytes(edf.to_bytes())
 
 
@@ -70,7 +75,7 @@ def annotate_edf(
     path: str | Path,
     events: pd.DataFrame,
     *,
-    allow: Collection[str] = (),
+    keep_text: Collection[str] = (),
     overwrite: bool = False,
 ) -> None:
     """Write a new EDF+ file: the samples of another EDF file, bit for bit, and these annotations in place of its own.
@@ -79,7 +84,7 @@ def annotate_edf(
         source: An EDF file; it stays as it is.
         path: To make.
         events: `tsattn.events.table`; channels must be among the file's.
-        allow: Texts of annotations that may pass.
+        keep_text: Texts of annotations that may pass.
         overwrite: Write over a file that exists already (never over `source`).
 
     Raises:
@@ -93,7 +98,7 @@ def annotate_edf(
         raise ValueError("The EDF file has no signals to copy.")
     if not edf.is_continuous:
         raise ValueError("The EDF file has gaps (EDF+D), which this copy would lose: write the annotations only.")
-    marks = _checked(events, edf.duration, edf.labels, allow)
+    marks = _checked(events, edf.duration, edf.labels, keep_text)
     record, records = edf.data_record_duration, edf.num_data_records
     if not _exact(record, records):
         record = _record(edf.duration, [len(signal.digital) for signal in edf.signals])
@@ -113,7 +118,7 @@ def write_edf(
     path: str | Path,
     events: pd.DataFrame,
     *,
-    allow: Collection[str] = (),
+    keep_text: Collection[str] = (),
     rest: Literal["raise", "leave out"] = "raise",
     overwrite: bool = False,
 ) -> None:
@@ -125,7 +130,7 @@ def write_edf(
         signal: Dims `channel` (names) and `time`, attribute `sfreq` in Hz, microvolts (`Recording.to_xarray`).
         path: To make.
         events: `tsattn.events.table`; channels must be among the signal's.
-        allow: Texts of annotations that may pass.
+        keep_text: Texts of annotations that may pass.
         rest: What happens if the samples cannot be cut into EDF's data records, whose length in seconds has 8
             characters (15361 samples at 512 Hz): an error, or the last samples, less than a second, are left out.
         overwrite: Write over a file that exists already.
@@ -150,7 +155,7 @@ def write_edf(
     if rest == "leave out":
         values = values[:, : _divisible(values.shape[1], float(sfreq))]
     duration = values.shape[1] / float(sfreq)
-    marks = _checked(events, duration, names, allow)
+    marks = _checked(events, duration, names, keep_text)
     signals = [
         edfio.EdfSignal(row, float(sfreq), label=name, physical_dimension="uV", physical_range=_range(row))
         for row, name in zip(values, names, strict=True)
@@ -196,22 +201,25 @@ def _scrub(signal: Any) -> None:
     signal._set_reserved("")  # has no public setter
 
 
-def _checked(events: pd.DataFrame, duration: float, names: Sequence[str], allow: Collection[str]) -> pd.DataFrame:
-    events = scrubbed(check_events(events, duration, overlapping="keep"), allow)
+def _checked(events: pd.DataFrame, duration: float, names: Sequence[str], keep_text: Collection[str]) -> pd.DataFrame:
+    events = scrubbed(check_events(events, duration, overlapping="keep"), keep_text)
     for row, told in events["channels"].items():
-        unknown = sorted(set(told.split(",")) - {"all", *names})
+        unknown = sorted(set(own_channels(told)) - set(names))
         if unknown:
             raise ValueError(f"Event row {row} is of channel {unknown[0]!r}, which the recording does not have.")
     return events
 
 
 def _annotations(events: pd.DataFrame) -> list[Any]:
+    """Return one annotation for each event: `sz`, `sz@@A1`, `sz [A1,A2]`."""
     edfio = _edfio()
-    return [
-        edfio.EdfAnnotation(onset, duration, kind + ("" if name == "all" else f"@@{name}"))
-        for onset, duration, kind, channels in events[["onset", "duration", "event_type", "channels"]].to_numpy()
-        for name in channels.split(",")
-    ]
+    made = []
+    for onset, duration, kind, channels, text in events[["onset", "duration", "event_type", "channels", "text"]].values:
+        names = [clean(name) for name in own_channels(channels)]
+        word = text if text and kind == ANNOTATION else szcore_type(kind) if is_seizure([kind])[0] else kind
+        where = "" if not names else f"@@{names[0]}" if len(names) == 1 else f" [{','.join(names)}]"
+        made.append(edfio.EdfAnnotation(onset, duration, word + where))
+    return made
 
 
 def _range(row: np.ndarray) -> tuple[float, float]:

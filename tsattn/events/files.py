@@ -13,11 +13,14 @@ from typing import Literal
 import pandas as pd
 
 from tsattn import files
-from tsattn.events.table import check_events, is_seizure
-from tsattn.events.vocabulary import ANNOTATION, BACKGROUND, event_type
+from tsattn.events.interpret import Outside, Understanding, Unpaired, listed
+from tsattn.events.notes import Note
+from tsattn.events.table import ALL, check_events, is_seizure
+from tsattn.events.vocabulary import ANNOTATION, BACKGROUND, event_type, let_through
 
 Format = Literal["szcore", "bids", "csv", "edf"]
 SUFFIXES: dict[str, str] = {"szcore": ".tsv", "bids": ".tsv", "csv": ".csv", "edf": ".edf"}
+READ = (".tsv", ".csv", ".csv_bi", ".edf", ".bdf")
 NO_DATE = datetime(2000, 1, 1)  # what a de-identified file says
 
 
@@ -37,25 +40,29 @@ class EventFile:
     duration: float | None = None
     start: datetime | None = None
     background: bool = False
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 def read_events(
     path: str | Path,
     *,
-    allow: Collection[str] = (),
+    keep_text: Collection[str] = (),
     seizure_words: Collection[str] = (),
-    unpaired: Literal["raise", "mark"] = "raise",
+    unpaired: Unpaired = "raise",
+    outside: Outside = "raise",
     called: str = "The file",
 ) -> EventFile:
     """Read an events file; its ending and its header say which kind it is.
 
     Args:
-        path: `.tsv` (SzCORE has the column `eventType`, BIDS `trial_type`), `.csv`, or `.edf`.
-        allow: Texts of annotations that may pass.
+        path: `.tsv` (SzCORE has the column `eventType`, BIDS `trial_type`), `.csv`, TUH's `.csv_bi`, or `.edf` and
+            `.bdf` (annotations, and the list of seizures that CHB-MIT and TUH keep beside the file).
+        keep_text: Texts of annotations that may be shown (`*` stands for anything), in the column `text`.
         seizure_words: Texts that mean a seizure, besides SzCORE's types, "seizure", "ictal" and these with a number.
-        unpaired: What happens to a seizure's begin without an end, or an end without a begin (BIDS, EDF): an error,
-            or a mark without duration, which cannot be scored.
+        unpaired: What happens to a seizure whose end is not known (a begin without an end, an end without a begin, no
+            duration): an error, or a mark without duration, which cannot be scored.
+        outside: What happens to events that the recording cannot hold: an error, "clip" or "drop"; see
+            `tsattn.events.fitting.fit_events`. Where the file does not say how long the recording is, its end is open.
         called: How errors call the file, whose name may hold a person's.
 
     Raises:
@@ -64,17 +71,18 @@ def read_events(
     from tsattn.events import edf, tabular
 
     path = Path(path)
+    how = Understanding(listed(keep_text, "keep_text"), listed(seizure_words, "seizure_words"), unpaired, outside)
     if not path.is_file():
         raise ValueError(f"{called} is not there, or is a folder.")
     suffix = path.suffix.lower()
     try:
-        if suffix == ".edf":
-            return edf.read_edf(path, allow, seizure_words, unpaired)
-        if suffix in (".tsv", ".csv"):
-            return tabular.read_table(path, allow, seizure_words, unpaired)
+        if suffix in (".edf", ".bdf"):
+            return edf.read_edf(path, how)
+        if suffix in READ:
+            return tabular.read_table(path, how)
     except ValueError as problem:
         raise ValueError(f"{called}: {problem}") from problem
-    raise ValueError(f"{called} ends in {suffix or 'nothing'}, expected .tsv, .csv or .edf.")
+    raise ValueError(f"{called} ends in {suffix or 'nothing'}, expected .tsv, .csv, .csv_bi, .edf or .bdf.")
 
 
 def write_events(
@@ -84,7 +92,7 @@ def write_events(
     *,
     duration: float | None = None,
     start: datetime | None = None,
-    allow: Collection[str] = (),
+    keep_text: Collection[str] = (),
     overwrite: bool = False,
 ) -> int:
     """Write an events file.
@@ -96,7 +104,7 @@ def write_events(
             `edf` (EDF+ without signals; confidence has no place there).
         duration: Of the recording, seconds; all but `bids` need it.
         start: Clock time to write into a SzCORE file; None: 2000-01-01 00:00:00, which tells nothing.
-        allow: Texts of annotations that may pass; other types become "annotation".
+        keep_text: Texts of annotations that may pass; every other one is left out.
         overwrite: Write over files that exist already.
 
     Returns:
@@ -115,7 +123,7 @@ def write_events(
         raise ValueError(f"A file in the format {format} ends in {SUFFIXES[format]}, this one in {path.suffix!r}.")
     if duration is None and format != "bids":
         raise ValueError(f"The format {format} holds the recording's duration, which is not known: pass it in seconds.")
-    events = scrubbed(check_events(events, duration, overlapping="keep"), allow)
+    events = scrubbed(check_events(events, duration, overlapping="keep"), keep_text)
     left_out = int((~is_seizure(events["event_type"])).sum()) if format == "szcore" else 0
     content: dict[Path, bytes] = {}
     if format == "edf":
@@ -134,11 +142,18 @@ def write_events(
     return left_out
 
 
-def scrubbed(events: pd.DataFrame, allow: Collection[str] = ()) -> pd.DataFrame:
-    """Return events whose types are safe to write: known words, or allowed ones; "bckg" rows are no events."""
-    types = [event_type(kind, allow) for kind in events["event_type"]]
-    channels = ["all" if kind == ANNOTATION else names for kind, names in zip(types, events["channels"], strict=True)]
-    events = events.assign(event_type=types, channels=channels)
+def scrubbed(events: pd.DataFrame, keep_text: Collection[str] = ()) -> pd.DataFrame:
+    """Return events that are safe to write: types of the closed list, texts let through by name; no "bckg" rows.
+
+    A text in the place of a type, as a table made by hand may have it, is treated as a text.
+    """
+    types = [event_type(kind) for kind in events["event_type"]]
+    told = list(events["text"]) if "text" in events else [""] * len(events)
+    for i, (kind, new) in enumerate(zip(events["event_type"], types, strict=True)):
+        told[i] = told[i] or (kind if new == ANNOTATION else "")
+    texts = [let_through(text, keep_text) if text else "" for text in told]
+    channels = [ALL if kind == ANNOTATION else names for kind, names in zip(types, events["channels"], strict=True)]
+    events = events.assign(event_type=types, channels=channels, text=texts)
     return events[events["event_type"] != BACKGROUND].reset_index(drop=True)
 
 

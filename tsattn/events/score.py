@@ -17,6 +17,7 @@ from tsattn.events.counting import (
     count_samples,
     find_rules,
     latencies,
+    to_seconds,
     to_spans,
 )
 
@@ -75,7 +76,7 @@ def score_events(
         reference: Events of the expert; rows that are no seizures are left aside (`tsattn.events.table`).
         hypothesis: Events that were found.
         duration: Of the recording, seconds.
-        rules: "szcore", or other parameters.
+        rules: "szcore", "szcore-1s" (whole seconds), or other parameters.
         outside: What happens to events outside the recording; see `check_events`.
 
     Raises:
@@ -84,6 +85,9 @@ def score_events(
     rules = find_rules(rules)
     ref = to_spans(reference, "reference", duration, outside)
     hyp = to_spans(hypothesis, "hypothesis", duration, outside)
+    if rules.whole_seconds:
+        ref, hyp = to_seconds(ref, duration), to_seconds(hyp, duration)
+        duration = float(math.floor(duration))
     counts = (
         count_events(ref, hyp, duration, rules) | count_samples(ref, hyp, duration) | count_bins(ref, hyp, duration)
     )

@@ -1,8 +1,9 @@
 """The table of events that everything here passes on: one row an event, times in seconds from the recording's start.
 
-Columns, in this order: `onset` and `duration` (float64, s), `event_type` (str: "sz", SzCORE's sub-types "sz-foc-ia",
-..., or what an allow-list let through; "annotation" for a text that it did not), `confidence` (float64 in [0, 1], NaN
-if nobody stated one), `channels` (str: names joined by commas, "all" if the event has no channels of its own).
+Columns, in this order: `onset` and `duration` (float64, s), `event_type` (str, what the event means: "sz", SzCORE's
+sub-types "sz-foc-ia", ...; "annotation" for every other text), `confidence` (float64 in [0, 1], NaN if nobody stated
+one), `channels` (str: names joined by commas, "all" if the event has no channels of its own, "n/a" if the file says
+that nobody stated them), `text` (str: what the file says, if the caller let it through; else empty).
 Sorted by onset. An event ends at `onset + duration`; zero duration is a mark.
 """
 
@@ -12,8 +13,11 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-COLUMNS = ("onset", "duration", "event_type", "confidence", "channels")
+from tsattn import messages
+
+COLUMNS = ("onset", "duration", "event_type", "confidence", "channels", "text")
 SEIZURE = "sz"
+ALL, NOT_STATED = "all", "n/a"  # in `channels`, for events without channels of their own
 ROUNDING = 0.02  # s; SzCORE files round onset, duration and the recording's duration to 0.01 s each
 SAME_TIME = 1e-6  # s; two times that differ by less are one time, written by two sums
 
@@ -27,7 +31,8 @@ def make_events(
     duration: Numbers,
     event_type: str | Words = SEIZURE,
     confidence: float | int | Numbers = np.nan,
-    channels: str | Words = "all",
+    channels: str | Words = ALL,
+    text: str | Words = "",
 ) -> pd.DataFrame:
     """Return a table of events, sorted by onset.
 
@@ -36,7 +41,8 @@ def make_events(
         duration: Seconds.
         event_type: One for all, or one for each.
         confidence: In [0, 1]; NaN if nobody stated one.
-        channels: Names joined by commas, or "all".
+        channels: Names joined by commas, "all", or "n/a".
+        text: What may be shown of the file's own words.
     """
     onset = np.asarray(onset, float).reshape(-1)
     table = pd.DataFrame(
@@ -46,9 +52,10 @@ def make_events(
             "event_type": event_type if isinstance(event_type, str) else list(event_type),
             "confidence": np.asarray(confidence, float),  # values only: the index of a Series says nothing here
             "channels": channels if isinstance(channels, str) else list(channels),
+            "text": text if isinstance(text, str) else list(text),
         },
         index=range(len(onset)),
-    ).astype({"event_type": object, "confidence": float, "channels": object})
+    ).astype({"event_type": object, "confidence": float, "channels": object, "text": object})
     return table.sort_values("onset", kind="stable", ignore_index=True)
 
 
@@ -60,6 +67,11 @@ def no_events() -> pd.DataFrame:
 def is_seizure(event_type: Iterable[str]) -> np.ndarray:
     """Return which types are seizures: "sz" and what begins with "sz-"."""
     return np.array([kind == SEIZURE or kind.startswith(SEIZURE + "-") for kind in event_type], dtype=bool)
+
+
+def own_channels(channels: str) -> list[str]:
+    """Return the names in a cell of `channels`; none for "all" and "n/a"."""
+    return [] if channels in (ALL, NOT_STATED) else [name for name in channels.split(",") if name]
 
 
 def seizures(events: pd.DataFrame) -> pd.DataFrame:
@@ -101,7 +113,8 @@ def check_events(
     _refuse(rows, ~np.isfinite(length), "no finite duration, expected seconds (0 for a mark)")
     _refuse(rows, length < 0, "a negative duration ({:g} s), expected 0 or more", length)
     _refuse(rows, (confidence < 0) | (confidence > 1), "a confidence of {:g}, expected 0 to 1", confidence)
-    words = {name: list(events.get(name, ["all"] * len(events))) for name in ("event_type", "channels")}
+    words = {name: list(events.get(name, [ALL] * len(events))) for name in ("event_type", "channels")}
+    texts = ["" if not isinstance(text, str) else text for text in events.get("text", [""] * len(events))]
     for name, told in words.items():
         missing_word = np.array([not isinstance(word, str) or word == "" for word in told], dtype=bool)
         _refuse(rows, missing_word, f"no {name!r}, expected a word")
@@ -109,21 +122,40 @@ def check_events(
     last = np.inf if duration is None else duration
     end = onset + length
     if outside == "raise":
-        _refuse(rows, onset < 0, "an onset of {:g} s, before the recording's start; pass outside='clip'", onset)
-        what = f"s, after the recording's ({last:g} s); check the duration or pass outside='clip'"
+        way = messages.advice("pass {outside=clip}")
+        _refuse(
+            rows, onset < 0, "an onset of {:g} s, before the recording's start" + (f"; {way}" if way else ""), onset
+        )
+        what = f"s, after the recording's ({last:g} s); check the duration{f' or {way}' if way else ''}"
         _refuse(rows, end > last + ROUNDING, "an end at {:g} " + what, end)
-    inside = (onset < last) & (end > 0) | (length == 0) & (onset >= 0) & (onset <= last)
+    onset, length, inside = within(onset, length, last)
     inside |= outside == "raise"  # what passes the end is rounding then
-    cut = (onset < 0) | (end > last)
-    onset = np.clip(onset, 0, last)
-    length = np.where(cut, np.minimum(end, last) - onset, length)  # untouched if inside: no rounding
-    table = make_events(onset, length, words["event_type"], confidence, words["channels"])
+    table = make_events(onset, length, words["event_type"], confidence, words["channels"], texts)
     order = np.argsort(onset, kind="stable")
     table.index = rows[order]
     table = table[inside[order]]
     if overlapping != "keep" and len(table) > 1:
         table = _apart(table, overlapping).sort_values("onset", kind="stable")
     return table.reset_index(drop=True)
+
+
+def within(onset: np.ndarray, length: np.ndarray, last: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cut events at a recording's ends.
+
+    Args:
+        onset: Seconds.
+        length: Seconds, 0 or more.
+        last: The recording's end, seconds.
+
+    Returns:
+        Onset and length of what lies inside, and which events have a part there. An event that only touches an end has
+        none, a mark there has.
+    """
+    end = onset + length
+    inside = (onset < last) & (end > 0) | (length == 0) & (onset >= 0) & (onset <= last)
+    cut = (onset < 0) | (end > last)
+    begin = np.clip(onset, 0, last)
+    return begin, np.where(cut, np.minimum(end, last) - begin, length), inside  # untouched if inside: no rounding
 
 
 def _apart(table: pd.DataFrame, overlapping: str) -> pd.DataFrame:

@@ -24,7 +24,7 @@ from tsattn.contracts import ForecastNetwork, TableSpec
 from tsattn.data.calendar import Marks
 from tsattn.data.reading import Reading
 from tsattn.forecasting import calibration, frames, learning
-from tsattn.forecasting.learning import Loss, Mode, Roles, Training
+from tsattn.forecasting.learning import Columns, Loss, Mode, Roles, Training
 from tsattn.forecasting.predictor import Predictor
 from tsattn.forecasting.recipes import Recipe, recipe_of, whole
 from tsattn.layers.probabilistic import CalibratedForecaster, Distribution
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 log = logging.getLogger(__name__)
-
-Columns = str | Sequence[str]
 
 
 class Forecaster(
@@ -112,7 +110,7 @@ class Forecaster(
         if loaded.spec is None:
             raise ValueError(
                 f"{path} holds weights without a table's statistics (they were imported, not trained here), so a "
-                "forecast would have no scale. Run `tsattn fit` or `tsattn test` with --model.weights on a table."
+                "forecast would have no scale: train it on a table first (`tsattn fit`, starting from these weights)."
             )
         return cls.of(loaded.network, loaded.spec, loaded.about)
 

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 Mode = Literal["full", "head", "lora"]
 Loss = Literal["mse", "mae", "huber"]
+Columns = str | int | np.integer | Sequence[str | int | np.integer]  # one name or several; 101 names the column "101"
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,10 @@ class Roles:
     def of(
         cls,
         frame: pd.DataFrame,
-        target: str | Sequence[str] | None,
-        past: str | Sequence[str],
-        known: str | Sequence[str],
-        static: str | Sequence[str],
+        target: Columns | None,
+        past: Columns,
+        known: Columns,
+        static: Columns,
         item: str | None,
         clock: str | Sequence[str] | None,
         time_format: str | None = None,
@@ -140,12 +141,15 @@ def _codes(frame: pd.DataFrame, item: str | None) -> np.ndarray | None:
     return pd.factorize(frame[name])[0] if name in frame.columns else None
 
 
-def _names(role: str, given: str | Sequence[str] | None) -> list[str]:
-    if given is None or isinstance(given, str):
-        return [] if given is None else [given]
-    if not isinstance(given, Iterable) or not all(isinstance(name, str) for name in given):
+def _names(role: str, given: Columns | None) -> list[str]:
+    """Return names as the text that they are in a table; the number 101 names the column "101"."""
+    if given is None:
+        return []
+    single = isinstance(given, str | int | np.integer)
+    names = [given] if single or not isinstance(given, Iterable) else list(given)
+    if not all(isinstance(name, str | int | np.integer) for name in names):
         raise ValueError(f"{role} is {given!r}, expected the name of a column, or several.")
-    return list(given)
+    return [str(name) for name in names]
 
 
 def rows_of(size: int | float, lengths: Int[np.ndarray, " item"]) -> Int[np.ndarray, " item"]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tsattn.layers.patch import patch_count
+from tsattn.messages import on_command_line
 
 POSITION_TOLERANCE = 1e-5  # two float32 evaluations of the same sinusoid, position below 1000
 
@@ -58,6 +59,12 @@ class Conversion:
     state: dict[str, Tensor]
     report: Report
     fresh: tuple[str, ...] = ()
+
+
+def _ways(absent: list[str]) -> str:
+    options = " ".join(f"--given.{name} ..." for name in absent)
+    arguments = ", ".join(f"{name}=..." for name in absent)
+    return f"pass {options}" if on_command_line() else f"pass {arguments} (on the command line {options})"
 
 
 class Foreign:
@@ -112,8 +119,23 @@ class Foreign:
         if absent:
             raise ValueError(
                 f"{self.source}: {', '.join(absent)} not given, and no shape in the state dict tells. The authors' "
-                f"script for this checkpoint does; pass {absent[0]}=... (on the command line --given.{absent[0]} ...)."
+                f"script or config.json of this checkpoint does; {_ways(absent)}."
             )
+
+    def only(self, **values: Any) -> None:
+        """Take out of what was given what ours can be in one way only, and no shape tells of theirs.
+
+        Raises:
+            ValueError: If one of them was not given, or is another.
+        """
+        self.need(*values)
+        for name, value in values.items():
+            if self.given[name] != value:
+                raise ValueError(
+                    f"{self.source}: {name}={self.given[name]!r}, and this network has {name}={value!r} only: with "
+                    "these weights it would compute something else."
+                )
+            del self.given[name]
 
     def agree(self, **inferred: Any) -> dict[str, Any]:
         """Return the arguments: what shapes told and what was given.

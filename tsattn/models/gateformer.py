@@ -168,19 +168,19 @@ class Gateformer(ForecastNetwork):
         Args:
             state: The authors' state dict.
             source: Name for messages.
-            **given: Arguments by our names that shapes do not tell: `heads`; `stride` where it is not `patch`;
-                `dropout` where it differs from the default.
+            **given: Arguments by our names that shapes do not tell: `heads` and `stride`; `dropout`, which
+                only training reads, where it differs from the default.
 
         Raises:
             ValueError: If something was not given, contradicts a shape, or a key is missing or unknown.
         """
         foreign = Foreign(state, source, given)
-        foreign.need("heads")
+        foreign.need("heads", "stride")
         layers = foreign.count("enc_temporal.layers.{}.")
         d_model = foreign.size("patch_embedding.value_embedding.weight", 0)
         patch = foreign.size("patch_embedding.value_embedding.weight", 1)
         context = foreign.size("project_embedding.value_embedding.weight", 1)
-        arguments = {"stride": patch} | foreign.agree(
+        arguments = foreign.agree(
             context=context,
             horizon=foreign.size("projection.weight", 0),
             d_model=d_model,

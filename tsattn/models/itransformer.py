@@ -173,14 +173,14 @@ class ITransformer(ForecastNetwork):
         Args:
             state: The authors' state dict.
             source: "itransformer" or "tslib" (where normalisation is always on).
-            **given: Arguments by our names that shapes do not tell: `heads`, and `normalize` (use_norm) for
-                "itransformer"; also `dropout` and `activation` where they differ from the defaults.
+            **given: Arguments by our names that shapes do not tell: `heads`, `activation`, and `normalize` (use_norm)
+                for "itransformer"; `dropout`, which only training reads, where it differs from the default.
 
         Raises:
             ValueError: If something was not given, contradicts a shape, or a key is missing or unknown.
         """
         foreign = Foreign(state, source, given)
-        foreign.need("heads", *([] if source == "tslib" else ["normalize"]))
+        foreign.need("heads", "activation", *([] if source == "tslib" else ["normalize"]))
         last = "projection" if "projection.weight" in foreign else "projector"
         layers = foreign.count("encoder.attn_layers.{}.")
         arguments = foreign.agree(

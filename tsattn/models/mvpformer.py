@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from tsattn import messages
 from tsattn.contracts import SegmentNetwork
 from tsattn.layers.convert import Conversion, Foreign
 from tsattn.layers.mvpa import Index, MVPAttention, take_attention
@@ -23,6 +24,7 @@ from tsattn.layers.wavelet import WaveletEncoder, coefficient_count
 HEADS = {(768, 256): (12, 4), (2048, 1024): (16, 8)}  # of S and M, by d_model and numbers of all key/value heads
 RELEASED = (25, 512.0)  # segments and Hz of the released weights, whose segments have RELEASED_SAMPLES
 RELEASED_SAMPLES = 2560
+ONE_WAY: dict[str, Any] = {"activation": "silu", "global_attention": True}  # ours, where the authors' code has more
 CLASSIFIER = "tsattn.layers.classifier.SegmentClassifier"
 
 
@@ -195,8 +197,9 @@ class MVPFormer(SegmentNetwork):
             classifier: Of braindecode's: whether its last layer was trained.
             lora_alpha: Of the adapters (scale, times rank); the authors' is 16.
             allow: Keys that may be missing (ours stay as initialised), or that may be there without a place.
-            **given: Arguments by our names that shapes do not tell: `heads` for sizes other than S and M, `segments`
-                and `sfreq` for another geometry than 25 segments at 512 Hz, `segment_seconds` where no key tells.
+            **given: What shapes do not tell, but for the sizes S and M that IBM published: `heads`, `segments`,
+                `sfreq`, `window`, `segment_seconds` where no key tells, and `activation` and `global_attention`, of
+                which ours has "silu" and True only.
 
         Raises:
             ValueError: If the layout is not recognised, something was not given or contradicts a shape, or a key is
@@ -230,11 +233,14 @@ def _arguments(foreign: Foreign, names: dict[str, str], generative: bool) -> dic
     """Return our arguments from shapes and what was given; `names` are the foreign keys by our words."""
     d_model = foreign.size(names["norm"], 0)
     values = foreign.size(names["block"].format(0) + "attn.position_net.weight", 0)
-    known = HEADS.get((d_model, values))
+    known = HEADS.get((d_model, values)) if foreign.source == "mvpformer" else None  # the two that IBM published
+    told = ["segment_seconds"] if "seizure_embeddings" not in foreign else []
+    if known is None:
+        foreign.need("heads", "segments", "sfreq", *told, "window", *ONE_WAY)
+    foreign.only(**{name: value for name, value in ONE_WAY.items() if known is None or name in foreign.given})
     if known and "heads" not in foreign.given:
         heads, kv_heads = known
     else:
-        foreign.need("heads")
         heads = foreign.given["heads"]
         if heads < 1 or d_model % heads or values % (d_model // heads):
             raise ValueError(
@@ -307,8 +313,8 @@ def _from_ibm(foreign: Foreign, prefix: str, other: str, merged: bool | None, al
     if lora and not other and merged is None:
         raise ValueError(
             f"{foreign.source}: the file holds weights and adapters ({lora[0]}, ...), and no key tells whether the "
-            "adapters were added into the weights already (a state dict taken in evaluation mode): pass merged=True or "
-            "merged=False (on the command line --given.merged)."
+            "adapters were added into the weights already (a state dict taken in evaluation mode): pass "
+            f"{messages.option('merged', True)} or {messages.option('merged', False)}."
         )
     classifier = bool(other or lora) or foreign.size("head.head.weight", 0) != d_model
     generative = not classifier or (bool(other) and "head.head.weight" in foreign)

@@ -148,18 +148,18 @@ class PatchTST(ForecastNetwork):
         Args:
             state: The authors' state dict.
             source: Name for messages.
-            **given: Arguments by our names that shapes do not tell: `heads` and `context`; `stride`, `dropout` and
-                `activation` where they differ from the defaults.
+            **given: Arguments by our names that shapes do not tell: `heads`, `context`, `stride`, `activation`;
+                `dropout`, which only training reads, where it differs from the default.
 
         Raises:
             ValueError: If something was not given, contradicts a shape, or a key is missing or unknown.
         """
         foreign = Foreign(state, source, given)
-        foreign.need("heads", "context")
+        foreign.need("heads", "context", "stride", "activation")
         layers = foreign.count("encoder.attn_layers.{}.")
         d_model = foreign.size("patch_embedding.value_embedding.weight", 0)
         patch = foreign.size("patch_embedding.value_embedding.weight", 1)
-        arguments = {"stride": 8} | foreign.agree(
+        arguments = foreign.agree(
             horizon=foreign.size("head.linear.weight", 0),
             d_model=d_model,
             layers=layers,
@@ -351,16 +351,17 @@ class PatchTSTOfficial(ForecastNetwork):
         Args:
             state: The authors' state dict.
             source: Name for messages.
-            **given: Arguments by our names that shapes do not tell: `context`, `revin` and `subtract_last`; `stride`,
-                `dropout`, `head_dropout` and `kernel_size` where they differ from the defaults. The number of heads is
-                told by the saved attention scale, `pad_end` by the number of patches.
+            **given: Arguments by our names that shapes do not tell: `context`, `stride`, `revin`, `subtract_last` and,
+                with decomposition, `kernel_size`; `dropout` and `head_dropout`, which only training reads, where they
+                differ from the defaults. The number of heads is told by the saved attention scale, `pad_end` by the
+                number of patches.
 
         Raises:
             ValueError: If something was not given, contradicts a shape, or a key is missing or unknown.
         """
         foreign = Foreign(state, source, given)
-        foreign.need("context", "revin", "subtract_last")
         decomposition = "model_trend.backbone.W_pos" in foreign
+        foreign.need("context", "stride", "revin", "subtract_last", *(["kernel_size"] if decomposition else []))
         parts = {"residual": "model_res", "trend": "model_trend"} if decomposition else {"series": "model"}
         first = next(iter(parts.values()))
         layers = foreign.count(f"{first}.backbone.encoder.layers.{{}}.")
@@ -388,9 +389,9 @@ class PatchTSTOfficial(ForecastNetwork):
         if individual or affine:
             key = f"{first}.revin_layer.affine_weight"
             inferred["variates"] = individual or foreign.size(key, 0)
-        stride = given.get("stride", 8)
+        stride = given["stride"]
         inferred["pad_end"] = count != patch_count(given["context"], patch, stride)
-        arguments = {"stride": stride} | foreign.agree(**inferred)
+        arguments = foreign.agree(**inferred)
         foreign.patches_fit(count, arguments["context"], patch, stride, stride if inferred["pad_end"] else 0)
         for part, theirs in parts.items():
             ours = f"parts.{part}"

@@ -224,7 +224,7 @@ class TimeXer(ForecastNetwork):
             state: The authors' state dict.
             source: Name for messages: "timexer" or "tslib".
             **given: Arguments by our names that shapes do not tell: `heads`; `features` where there is one global
-                token; `normalize` (use_norm); `dropout` and `activation` where they differ. `variates` of "MS"
+                token; `normalize` (use_norm); `activation`; `dropout`, which only training reads. `variates` of "MS"
                 is 1 if not given; no weight depends on it.
 
         Raises:
@@ -236,7 +236,7 @@ class TimeXer(ForecastNetwork):
         patch = foreign.size("en_embedding.value_embedding.weight", 1)
         d_model = foreign.size("en_embedding.value_embedding.weight", 0)
         context = foreign.size("ex_embedding.value_embedding.weight", 1)
-        foreign.need("heads", "normalize", *([] if targets > 1 else ["features"]))
+        foreign.need("heads", "normalize", "activation", *([] if targets > 1 else ["features"]))
         arguments = foreign.agree(
             context=context,
             horizon=foreign.size("head.linear.weight", 0),

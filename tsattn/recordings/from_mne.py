@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from tsattn.events.clock import union
+from tsattn.events.interpret import Rows
+from tsattn.events.vocabulary import MACHINE
 from tsattn.recordings.readers import Reading
-from tsattn.recordings.readers.annotations import MACHINE, to_events
-from tsattn.recordings.readers.clock import union
-from tsattn.recordings.readers.event_times import fit_events
+from tsattn.recordings.readers.annotations import to_events
 from tsattn.recordings.recording import SIGNAL_TYPES, Note, Recording, make_channels
 
 VOLTS_TO_MICROVOLTS = 1e6
@@ -71,9 +72,8 @@ def from_mne(raw: Any, *, id: str = "raw", subject: str | None = None) -> Record
     gaps = tuple((round(a), round(b)) for a, b in union(skips))
     where = [",".join(notes.ch_names[place]) or "all" for place in marks]
     texts = [str(notes.description[place]) for place in marks]
-    events, told = to_events(begins[marks], notes.duration[marks], texts, Reading(), raw.ch_names, where)
-    events, more = fit_events(events, duration, sfreq=sfreq)
-    told = (*told, *more)
+    rows = Rows(begins[marks], notes.duration[marks], texts, where)
+    events, told = to_events(rows, Reading(), raw.ch_names, duration, sfreq)
     if joined:
         text = f"mne says {joined} times that stretches were joined; how much time is missing is lost."
         told = (*told, Note("warning", text))

@@ -46,7 +46,8 @@ class Inspection:
         gaps: How many.
         gap_seconds: Of all gaps.
         longest_gap: Seconds.
-        events: One entry an event type: `type`, `count`, `seconds` (of all), `first` (the first onsets, s).
+        events: One entry an event type and text: `type`, `text`, `count`, `seconds` (of all), `first` (the first
+            onsets, s).
         bads: Reason by channel.
         channels: What `check` measured, one row a channel.
         looked_at: Seconds that were measured.
@@ -177,7 +178,8 @@ def text(found: Inspection, full: bool = False) -> str:
         more = ", ..." if row["count"] > len(row["first"]) else ""
         length = f", {clock_text(row['seconds'])} in all" if row["seconds"] > 0 else ""
         at = ", ".join(clock_text(onset) for onset in row["first"])
-        lines.append(_line("" if i else "events", f"{row['count']} x {row['type']}{length}, at {at}{more}"))
+        called = row["type"] + (f" {row['text']!r}" if row["text"] else "")
+        lines.append(_line("" if i else "events", f"{row['count']} x {called}{length}, at {at}{more}"))
     looked = f"looked at {clock_text(found.looked_at)}"
     brain = found.channels[found.channels["type"].isin(SIGNAL_TYPES)]
     measured = (brain if len(brain) else found.channels)["spread"].median()
@@ -260,11 +262,12 @@ def _told(counts: dict[Any, int]) -> str:
 
 def _event_rows(events: pd.DataFrame) -> list[dict[str, Any]]:
     rows = []
-    for kind, group in events.groupby("event_type", sort=False):
+    texts = events.get("text", pd.Series("", index=events.index))
+    for (kind, text), group in events.groupby([events["event_type"], texts], sort=False):
         onsets = group["onset"].dropna().head(FIRST_ONSETS).tolist()
         seconds = float(group["duration"].clip(lower=0).sum())
-        rows.append({"type": str(kind), "count": len(group), "seconds": seconds, "first": onsets})
-    return sorted(rows, key=lambda row: (not is_seizure([row["type"]])[0], row["type"]))
+        rows.append({"type": str(kind), "text": str(text), "count": len(group), "seconds": seconds, "first": onsets})
+    return sorted(rows, key=lambda row: (not is_seizure([row["type"]])[0], row["type"], row["text"]))
 
 
 def _apart(notes: Sequence[Note]) -> tuple[Note, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 
 from tsattn.events.table import is_seizure
@@ -226,7 +227,9 @@ def _draw_ranges(
 def _draw_events(axes: "Axes", recording: Recording, begin: float, end: float) -> dict[str, Any]:
     """Shade events; the rows of channels that an event names are shaded once more."""
     events = recording.events
-    kinds = sorted(events["event_type"].unique(), key=lambda kind: not is_seizure([kind])[0])
+    shown = events.get("text", pd.Series("", index=events.index)).where(~is_seizure(events["event_type"]), "")
+    called = shown.where(shown != "", events["event_type"])  # a text that was let through names what is no seizure
+    kinds = sorted(called.unique(), key=lambda kind: not is_seizure([kind])[0])
     others = [kind for kind in kinds if not is_seizure([kind])[0]]
     colours = dict.fromkeys(kinds, SEIZURE_COLOUR)
     colours |= {kind: OTHER_COLOURS[min(i, len(OTHER_COLOURS) - 1)] for i, kind in enumerate(others)}
@@ -236,7 +239,7 @@ def _draw_events(axes: "Axes", recording: Recording, begin: float, end: float) -
     inside = (events["onset"] <= end) & (last >= begin)  # NaN is outside, too
     height = axes.get_xaxis_transform()
     for kind in kinds:  # one artist for all events of a type: there may be a hundred thousand
-        alike, colour = inside & (events["event_type"] == kind), colours[kind]
+        alike, colour = inside & (called == kind), colours[kind]
         if not alike.any():
             continue
         first = events["onset"][alike].clip(begin, end).to_numpy()

@@ -8,14 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 from jaxtyping import Float, Num
 
+from tsattn.events.notes import Note as Note
 from tsattn.events.table import no_events
+from tsattn.recordings.guard import guarded
 
 CHANNEL_COLUMNS = ("name", "type", "sfreq", "status", "reason", "x", "y", "z", "unit")
 CLOCK_ROUNDING = 1e-3  # s
@@ -38,14 +40,6 @@ class Source(Protocol):
             Microvolts (for channels of voltage), float32 or float64; NaN where nothing was recorded.
         """
         ...
-
-
-@dataclass(frozen=True)
-class Note:
-    """What a reader or a check has to say of a recording; never holds a name, a date or a free text of the file."""
-
-    level: Literal["info", "warning"]
-    text: str
 
 
 def make_channels(
@@ -192,7 +186,8 @@ class Recording:
         samples = round(self.duration * rates[0]) if len(rates) else 0
         if not 0 <= start <= stop <= samples:
             raise ValueError(f"{self.id}: samples [{start}, {stop}) of {samples} were asked for.")
-        values = self.source.read([self.rows[i] for i in chosen], start, stop)
+        with guarded(self.id, self.files):
+            values = self.source.read([self.rows[i] for i in chosen], start, stop)
         if values.shape != (len(chosen), stop - start):
             raise ValueError(
                 f"{self.id}: samples [{start}, {stop}) of {len(chosen)} channels were asked for, {values.shape[1]} of "

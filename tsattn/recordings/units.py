@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float
 
+from tsattn import messages
 from tsattn.recordings.measures import spans
 from tsattn.recordings.recording import SIGNAL_TYPES, Note, Recording
 
@@ -101,10 +102,11 @@ def doubt(microvolts: float, taken: str = "uV") -> str | None:
     names = {"nV": "nanovolts", "mV": "millivolts", "V": "volts"}
     look = " or ".join(names[unit] for unit in likely if unit in names)
     look = f"look like {look} read as microvolts" if look else "are no microvolts"
-    told = " or ".join(f"unit={unit!r}" for unit in likely)
+    told = " or ".join(messages.advice("{unit}", unit=unit) for unit in likely) if messages.has("unit") else ""
+    way = f" If so, pass {told}." if told else messages.hint("say by {unit} what the file holds")
     return (
         f"The values {look}: half of them lie within {microvolts:.3g} µV of the channel's median, expected "
-        f"{low:g} to {high:g}. " + (f"If so, pass {told}." if told else "Pass unit=... with what the file holds.")
+        f"{low:g} to {high:g}.{way}"
     )
 
 

@@ -21,6 +21,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from tsattn import checkpoint as files
+from tsattn import messages
 from tsattn.contracts import Network, RecordingBatch, SegmentNetwork, SignalSpec
 from tsattn.events.cohort import Scores, score_recordings
 from tsattn.events.detect import PostProcessing
@@ -124,8 +125,11 @@ class DetectTask(RecordingTask):
             self.network = SegmentClassifier(scratch, pooling=pooling)
         else:
             raise ValueError(
-                f"adapt={adapt!r} trains little on top of a network that has learned something: pass checkpoint=... "
-                "(on the command line --model.checkpoint), or adapt='full' with scratch=..., an untrained network."
+                f"adapt={adapt!r} trains little on top of a network that has learned something: "
+                + messages.advice(
+                    "pass {checkpoint}", "{adapt=full} with {scratch}, an untrained network", joint=", or "
+                )
+                + "."
             )
         freeze(self.network.train(), adapt)
         self.register_buffer("weights_of_classes", None, persistent=False)

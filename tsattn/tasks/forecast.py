@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from torchmetrics import MeanMetric
 
 from tsattn import checkpoint as files
+from tsattn import messages
 from tsattn.contracts import Batch, ForecastNetwork, TableSpec
 from tsattn.layers.probabilistic import Distribution, ProbabilisticForecaster, with_levels
 from tsattn.metrics import ForecastErrors, QuantileErrors
@@ -149,8 +150,9 @@ class ForecastTask(Task):
         forecast = self.network.targets
         if self.spec is not None and forecast is not None and forecast != self.spec.targets:
             raise ValueError(
-                f"{type(self.network).__name__} forecasts {forecast} target, the table has {self.spec.targets}: choose "
-                "one with --data.target, or take a network that forecasts every series."
+                f"{type(self.network).__name__} forecasts {forecast} target, the table has {self.spec.targets}: "
+                + messages.advice("choose one by {target}", "take a network that forecasts every series")
+                + "."
             )
 
     def training_step(self, batch: Batch, index: int) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from tsattn import messages
 from tsattn.contracts import RecordingBatch, SegmentNetwork, SignalSpec
 from tsattn.recordings.modules import RecordingDataModule
 from tsattn.recordings.preparation.preset import differences
@@ -141,8 +142,12 @@ def agree(spec: SignalSpec | None, data: SignalSpec, contract: Contract = "keep"
     different = [] if spec is None else differences(spec.preparation, data.preparation)
     if different and contract == "keep":
         raise ValueError(
-            f"The recordings break the checkpoint's contract: {'; '.join(different)}. Prepare them as it says, or take "
-            'their way from now on by contract="adopt" (on the command line --model.contract adopt).'
+            f"The recordings break the checkpoint's contract: {'; '.join(different)}. Prepare them as it says"
+            + (
+                f", or take their way from now on by `{messages.option('contract', 'adopt')}`."
+                if messages.has("contract")
+                else "."
+            )
         )
     return data
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import tsattn
 from tsattn import checkpoint as files
+from tsattn import messages
 from tsattn.contracts import Network, SignalSpec, TableSpec
 
 
@@ -125,9 +126,10 @@ class Task(L.LightningModule):
         """Log the epoch's mean loss and learning rate; a loss that is not finite stops the run here."""
         mean = self.train_loss
         if not math.isfinite(mean):
+            way = messages.advice("lower {lr}") or "lower the learning rate"
             raise ValueError(
-                f"The training loss of epoch {self.current_epoch + 1} is {mean}. Lower --model.lr (now {self.lr:g}), "
-                "or look for infinite values in the data."
+                f"The training loss of epoch {self.current_epoch + 1} is {mean}. {way[0].upper()}{way[1:]} (now "
+                f"{self.lr:g}), or look for infinite values in the data."
             )
         self.log_dict({"train_loss": mean, "lr": self.epoch_lr}, sync_dist=True)
 
@@ -164,7 +166,7 @@ class Task(L.LightningModule):
         if different and self.trainer.training:
             raise ValueError(
                 f"The run cannot go on as another one: {'; '.join(different)}. Pass the run's own config.yaml, or "
-                f"start a new run from its weights with --model.{self.weights_option}."
+                f"start a new run from its weights with {messages.option(self.weights_option)}."
             )
         if "train_loss" in checkpoint:
             self.train_sum, self.train_steps = checkpoint["train_loss"]["sum"], checkpoint["train_loss"]["steps"]

@@ -5,8 +5,8 @@ import importlib
 import os
 import re
 import warnings
+from collections.abc import Callable
 from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,13 @@ import lightning as L
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from tsattn import checkpoint, files
+from tsattn import checkpoint, files, manual
 from tsattn.contracts import ForecastNetwork
 from tsattn.data.modules import TableData
 from tsattn.tasks.forecast import ForecastTask
 from tsattn.tasks.progress import Progress
 from tsattn.tasks.task import Task
+from tsattn.train import arguments
 from tsattn.train.folder import (
     FILES,
     RUNS,
@@ -58,7 +59,7 @@ class TrainCLI(LightningCLI):
                 subclass_mode_model=True,
                 subclass_mode_data=True,
                 run=False,
-                args=args,
+                args=arguments.prepared(args, command),
                 save_config_callback=None,
                 seed_everything_default=2021,
                 auto_configure_optimizers=False,
@@ -72,29 +73,30 @@ class TrainCLI(LightningCLI):
                 },
                 parser_kwargs={
                     "prog": f"tsattn {command}",
-                    "description": DESCRIPTIONS[command],
+                    "description": manual.DESCRIPTIONS[command],
                     "allow_abbrev": False,
+                    "parser_mode": arguments.MODE,
                     "exit_on_error": False,
                 },
             )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add our options and let network and data tell each other what they know."""
-        parser.add_argument("--ckpt_path", type=str | None, default=None, help=CKPT_HELP[self.command])
-        parser.add_argument("--overwrite", type=bool, default=False, help="Write over files that exist already.")
+        parser.add_argument("--ckpt_path", type=str | None, default=None, help=manual.root(self.command, "ckpt_path"))
+        parser.add_argument("--overwrite", type=bool, default=False, help=manual.root(self.command, "overwrite"))
         of_fit = {  # the other commands take them, too, so that a run's config.yaml serves all three
-            "test": (bool, True, "Test the best checkpoint once at the end."),
-            "patience": (int, 3, "Epochs without a better score in validation."),
-            "run_dir": (Path | None, None, "Default: a new folder in ./runs."),
+            "test": (bool, True),
+            "patience": (int, 3),
+            "run_dir": (Path | None, None),
         }
-        for name, (kind, default, text) in of_fit.items():
-            help_text = text if self.command == "fit" else argparse.SUPPRESS
-            parser.add_argument(f"--{name}", type=kind, default=default, help=help_text)
+        for name, (kind, default) in of_fit.items():
+            text = manual.root(self.command, name) if self.command == "fit" else argparse.SUPPRESS
+            parser.add_argument(f"--{name}", type=kind, default=default, help=text)
         if self.command != "fit":
-            parser.add_argument("--out", type=Path | None, default=None, help="Write the scores to this JSON file.")
+            parser.add_argument("--out", type=Path | None, default=None, help=manual.root(self.command, "out"))
         network = "model.init_args.network.init_args"
         for name in ("context", "horizon", "segments", "segment_seconds", "max_channels"):
-            parser.link_arguments("model", f"data.init_args.{name}", compute_fn=partial(_length, name=name))
+            parser.link_arguments("model", f"data.init_args.{name}", compute_fn=_length_by(name))
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
         if self.detects:
             return  # its network is made of a checkpoint, and jsonargparse links no argument that is not there
@@ -104,6 +106,12 @@ class TrainCLI(LightningCLI):
         parser.link_arguments("data", f"{network}.features", compute_fn=_features, apply_on="instantiate")
         parser.link_arguments("data", f"{network}.future_covariates", compute_fn=_count_ahead, apply_on="instantiate")
         parser.link_arguments("data", f"{network}.known_rows", compute_fn=_count_rows, apply_on="instantiate")
+
+    def instantiate_classes(self) -> None:
+        """Make data, task and trainer; what is typed as text reaches them as plain text."""
+        typed, self.config = self.config, arguments.without_text(self.config)
+        super().instantiate_classes()
+        self.config = typed
 
     def before_instantiate_classes(self) -> None:
         """Decide the run folder, and refuse to write over another run."""
@@ -214,6 +222,15 @@ def _length(model: Any, name: str) -> int | float | None:
     return network["init_args"].get(name) if network else None
 
 
+def _length_by(name: str) -> Callable[[Any], int | float | None]:
+    """Return `_length` of one name, as a function whose name the parser can show."""
+
+    def length_of_network(model: Any) -> int | float | None:
+        return _length(model, name)
+
+    return length_of_network
+
+
 def _count_series(data: L.LightningDataModule) -> int | None:
     return len(data.spec.variates) if isinstance(data, TableData) else None
 
@@ -245,18 +262,7 @@ def of_checkpoint(args: list[str], command: str) -> list[str]:
     recipe = checkpoint.read_entry(path)["network"]
     if issubclass(checkpoint.class_of(recipe), ForecastNetwork):
         return args
+    start: dict[str, Any] = {"checkpoint": None}
     if recipe["class_path"].endswith(".SegmentClassifier"):
-        return [*args, "--model.checkpoint=null", "--model.scratch=null", f"--model.run={path}"]
-    return [*args, "--model.checkpoint=null"]
-
-
-DESCRIPTIONS = {
-    "fit": "Train on a table or on recordings, keep the best checkpoint, and test it once on every window.",
-    "validate": "Score a checkpoint on the validation windows.",
-    "test": "Score a checkpoint on every test window.",
-}
-CKPT_HELP = {
-    "fit": "Continue this checkpoint; `last` continues the newest run (or the one in --run_dir).",
-    "validate": "The checkpoint to score; `best` or `last` mean those of the newest run.",
-    "test": "The checkpoint to score; `best` or `last` mean those of the newest run.",
-}
+        start |= {"scratch": None, "run": arguments.Text(path)}
+    return [*args, "--config", arguments.dump({"model": {"init_args": start}})]

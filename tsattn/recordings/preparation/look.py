@@ -2,20 +2,19 @@
 
 from dataclasses import replace
 
+from tsattn import messages
 from tsattn.recordings.checks import check, mark_bads, unit_doubt
 from tsattn.recordings.preparation.preset import Preset
 from tsattn.recordings.recording import Recording
 
-KEEP = " If they are right, say so by implausible='keep'."
 
-
-def looked_at(recording: Recording, preset: Preset, remedy: str = KEEP) -> Recording:
+def looked_at(recording: Recording, preset: Preset, remedy: bool = True) -> Recording:
     """Return the recording with what a look at its samples says: bad channels, warnings.
 
     Args:
         recording: As it was recorded.
         preset: By whose rules.
-        remedy: What an error says can be done if the values are right; nothing where the preset is not to be changed.
+        remedy: Whether an error says what can be done if the values are right; not where the preset is settled.
 
     Raises:
         ValueError: If the values cannot be microvolts.
@@ -25,7 +24,8 @@ def looked_at(recording: Recording, preset: Preset, remedy: str = KEEP) -> Recor
     checks = check(recording)
     doubt = unit_doubt(checks)
     if doubt and preset.implausible == "raise":
-        raise ValueError(f"{recording.id}: {doubt}{remedy}")
+        way = messages.hint("if they are right, say so by {implausible=keep}") if remedy else ""
+        raise ValueError(f"{recording.id}: {doubt}{way}")
     told = {note.text for note in recording.notes}
     warned = tuple(note for note in checks.notes if note.level == "warning" and note.text not in told)
     looked = replace(recording, notes=(*recording.notes, *warned))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tsattn import messages
 from tsattn.recordings.checks import shown_reason
 from tsattn.recordings.preparation.chain import Chain, Rate
 from tsattn.recordings.preparation.filters import design, harmonics, padding, reach
@@ -58,8 +59,8 @@ def _keep(recording: Recording, preset: Preset) -> tuple[Recording, list[Note]]:
     if not signal.any():
         there = ", ".join(sorted(set(table["type"])))
         raise ValueError(
-            f"{recording.id} has no channel of type {', '.join(preset.types)} (it has {there}): "
-            "say what its channels are (type=...), or which types to keep (types=...)."
+            f"{recording.id} has no channel of type {', '.join(preset.types)} (it has {there})."
+            + messages.hint("say what its channels are by {type}", "which types to keep by {types}")
         )
     if not (signal & ~bad).any():
         raise ValueError(f"{recording.id}: all {int(signal.sum())} signal channels are bad, expected a good one.")

@@ -13,18 +13,18 @@ import errno
 import logging
 import os
 import shutil
-import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
 
+from tsattn import messages
 from tsattn.files import refuse_existing
 from tsattn.recordings.preparation.chain import Chain
 from tsattn.recordings.preparation.look import looked_at
@@ -35,6 +35,7 @@ from tsattn.recordings.privacy import label, scrub
 from tsattn.recordings.recording import Recording, from_array
 from tsattn.recordings.store import FORMAT, Store, open_group, open_store
 from tsattn.recordings.store.writing import RecordingWriter, chunk_samples, create_store
+from tsattn.workers import begin, end, interrupts_held, send
 
 MEMORY = 600e6  # bytes for a block and its copies, in each process
 ERRORS_TOLD = 5
@@ -78,6 +79,7 @@ def prepare(
         ValueError: If a recording cannot be prepared so, two have one id, or the store was made in another way.
         FileExistsError: If the store is there and `resume` is False.
         OSError: If the disk is full; the same call goes on when there is room.
+        KeyboardInterrupt: After Ctrl-C, with the way on in its text.
     """
     out = Path(out)
     if isinstance(preset, str):
@@ -114,6 +116,10 @@ def prepare(
         if not _full(error) or isinstance(error, DiskFull):
             raise
         raise DiskFull(out, "is full") from error
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"what is done stays in {label(out)}: run the same again, which goes on where it stopped."
+        ) from None
     if failed and (not skip or len(failed) == len(found)):
         raise _summed(failed, len(found), "could not be prepared, the others are")
     for id, why in (refused | failed).items():
@@ -139,7 +145,8 @@ def _summed(errors: dict[str, ValueError], count: int, what: str) -> ValueError:
         return next(iter(errors.values()))
     told = " ".join(map(str, list(errors.values())[:ERRORS_TOLD]))
     more = f" And {len(errors) - ERRORS_TOLD} more." if len(errors) > ERRORS_TOLD else ""
-    return ValueError(f"{len(errors)} of {count} recordings {what} (skip=True leaves them out). {told}{more}")
+    way = messages.hint("leave them out by {skip}", skip=True)
+    return ValueError(f"{len(errors)} of {count} recordings {what}.{way} {told}{more}")
 
 
 def _recordings(what: What | Iterable[What]) -> list[Recording]:
@@ -155,6 +162,10 @@ def _recordings(what: What | Iterable[What]) -> list[Recording]:
     if not found:
         raise ValueError("There are no recordings to prepare.")
     return found
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, with the way on."""
 
 
 class DiskFull(OSError):
@@ -240,12 +251,14 @@ def _in_processes(tasks: Sequence[Task], workers: int, progress: Progress | None
     context = get_context("spawn")  # a fork would take zarr's threads along, half
     queue = context.Queue()
     failed = {}
-    with ProcessPoolExecutor(workers, context, _begin_worker, (queue,)) as pool:
-        pending = {pool.submit(_in_worker, task): task[0].id for task in tasks}
+    pids: set[int] = set()
+    with ProcessPoolExecutor(workers, context, begin, (queue,)) as pool:
+        with interrupts_held():
+            pending = {pool.submit(_in_worker, task, messages.spelling()): task[0].id for task in tasks}
         try:
             while pending:
                 done, _ = wait(pending, timeout=0.2, return_when=FIRST_EXCEPTION)
-                _tell(queue, progress)
+                _tell(queue, progress, pids)
                 for future in done:
                     id = pending.pop(future)
                     try:
@@ -257,38 +270,28 @@ def _in_processes(tasks: Sequence[Task], workers: int, progress: Progress | None
                 "A worker was ended from outside, perhaps for want of memory: run the same again, which goes on, with "
                 "fewer workers or a smaller memory=."
             ) from error
+        except KeyboardInterrupt:
+            _tell(queue, None, pids)
+            end(pids)
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-    _tell(queue, progress)
+    _tell(queue, progress, pids)
     return failed
 
 
-def _tell(queue: Any, progress: Progress | None) -> None:
+def _tell(queue: Any, progress: Progress | None, pids: set[int]) -> None:
     while not queue.empty():
         news = queue.get()
-        if progress is not None:
+        if isinstance(news, int):
+            pids.add(news)
+        elif progress is not None:
             progress(*news)
 
 
-_queue: Any = None  # in a worker: to the parent
-
-
-def _begin_worker(queue: Any) -> None:
-    global _queue
-    _queue = queue
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """End this worker when the process that began it is killed, which tells nobody."""
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _in_worker(task: Task) -> None:
-    _prepare_one(task, lambda *news: _queue.put(news))
+def _in_worker(task: Task, options: Mapping[str, str] | None) -> None:
+    messages.adopt(options)
+    _prepare_one(task, send)
 
 
 def _prepare_one(task: Task, progress: Progress | None) -> None:

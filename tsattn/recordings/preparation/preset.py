@@ -4,9 +4,10 @@
 recordings (http://ieeg-swez.ethz.ch), which MVPFormer was trained on. `raw`: as recorded, in microvolts, at one rate.
 """
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args, get_type_hints
 
+from tsattn import documents
 from tsattn.recordings.checks import RULES
 from tsattn.recordings.recording import SIGNAL_TYPES
 
@@ -76,9 +77,7 @@ class Preset:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Preset":
         """Make it of what `to_json` returned, or of a store's attributes, which hold more."""
-        known = {field.name for field in fields(cls)}
-        arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known}
-        return cls(**arguments)
+        return cls(**documents.arguments_of(cls, values, "the preparation", known_only=True))
 
 
 def _check_words(values: dict[str, Any]) -> None:

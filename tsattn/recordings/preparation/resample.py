@@ -35,8 +35,13 @@ def rate_ratio(old: float, new: float, seconds: float) -> Fraction:
         seconds: How long the recording is: over it, an approximation may drift by less than half a new sample.
 
     Raises:
-        ValueError: If no fraction with terms up to `LONGEST` does.
+        ValueError: If no fraction with terms up to `LONGEST` does: before a filter is built.
     """
+    if not 1 / LONGEST <= new / old <= LONGEST:
+        raise ValueError(
+            f"{old:.9g} Hz cannot be brought to {new:.9g} Hz, {max(new / old, old / new):.2g} times apart: no "
+            "recording of a brain has such a rate, so its header is damaged. The preset 'raw' keeps the rate."
+        )
     exact = Fraction(str(float(new))) / Fraction(str(float(old)))
     if max(exact.numerator, exact.denominator) <= LONGEST:
         return exact

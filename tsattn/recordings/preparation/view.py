@@ -67,7 +67,7 @@ def prepared_view(recording: Recording, preset: Preset) -> Recording:
     Raises:
         ValueError: If it cannot be prepared so, or its values cannot be microvolts.
     """
-    chain = plan(looked_at(recording, preset, remedy=""), preset)
+    chain = plan(looked_at(recording, preset, remedy=False), preset)
     block = min(chain.block_samples(_memory(chain), round(chain.sfreq)), round(BLOCK_SECONDS * chain.sfreq))
     told = {"preset": preset.to_json(), "read": recording.about, "steps": list(chain.steps), "versions": versions()}
     return Recording(

@@ -9,11 +9,13 @@ is named, with a reason.
 import importlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from tsattn.events.interpret import Outside, Understanding, Unpaired, listed
+from tsattn.recordings.guard import guarded
 from tsattn.recordings.privacy import is_bids_name, known_suffix, label, pseudonym
 from tsattn.recordings.recording import Note, Recording
 
@@ -31,21 +33,34 @@ class Reading:
         unit: Of the values in the file, against what it says or keeps silent about.
         subject: Pseudonym of the person; without it BIDS says who it is, or a hash of the header's patient code.
         type: Of the channels that may record the brain, where only their names tell (LA3, F3) or nothing does.
-        seizure_words: Annotations that hold one of these words are seizures.
-        keep_text: Annotation texts that may be kept as they are (`*` stands for anything); every other one becomes
-            "annotation".
+        seizure_words: Annotations that hold one of these words are seizures, besides "seizure", "sz", "ictal".
+        keep_text: Annotation texts that may be shown (`*` stands for anything), in the column `text` of the events;
+            what an event means does not change.
+        unpaired: What to do with a seizure whose end is not known: "mark" (of no duration, with a warning) or "raise".
         on_mismatch: What to do if a file contradicts itself or its sidecars (number of records or samples, sampling
             rate, names of channels): "raise", or "warn" and believe what the samples' own file holds.
-        bad_events: What to do with events that no recording can hold: see `event_times.fit_events`.
+        outside: What to do with events that the recording cannot hold: "clip", "drop" or "raise"; see
+            `tsattn.events.fitting.fit_events`.
     """
 
     unit: Unit | None = None
     subject: str | None = None
     type: str | None = None
-    seizure_words: tuple[str, ...] = ("seizure", "sz", "ictal")
-    keep_text: tuple[str, ...] = ()
+    seizure_words: Collection[str] = ()
+    keep_text: Collection[str] = ()
+    unpaired: Unpaired = "mark"
     on_mismatch: Literal["raise", "warn"] = "raise"
-    bad_events: Literal["clip", "drop", "raise"] = "clip"
+    outside: Outside = "clip"
+
+    def __post_init__(self) -> None:
+        for name in ("seizure_words", "keep_text"):
+            object.__setattr__(self, name, listed(getattr(self, name), name))
+        self.understanding  # noqa: B018  (refuses what is no policy)
+
+    @property
+    def understanding(self) -> Understanding:
+        """What the user says of events."""
+        return Understanding(listed(self.keep_text), listed(self.seizure_words), self.unpaired, self.outside)
 
 
 @dataclass(frozen=True)
@@ -95,7 +110,8 @@ def find_recordings(path: str | Path, reading: Reading) -> tuple[list[Recording]
     refuse_absent(path)
     read = _reader_for(path)
     if read is not None:
-        found = read(path, reading)
+        with guarded(label(path), [path]):
+            found = read(path, reading)
         return found if isinstance(found, tuple) else (found, [])
     if path.is_file():
         raise ValueError(_unknown(path))
@@ -136,7 +152,9 @@ def recording_id(path: Path) -> str:
 def _reader_for(path: Path) -> Any:
     for name in READERS:
         reader = importlib.import_module(f"tsattn.recordings.readers.{name}")
-        if reader.recognises(path):
+        with guarded(label(path), [path]):
+            recognised = reader.recognises(path)
+        if recognised:
             return reader.read
     return None
 

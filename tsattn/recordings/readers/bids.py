@@ -12,9 +12,11 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
+from tsattn import messages
+from tsattn.events.fitting import fit_events
+from tsattn.events.interpret import hides_texts
 from tsattn.recordings.privacy import label
 from tsattn.recordings.readers import Left, Reading, Unit, edf, raw, reason, refuse_absent
-from tsattn.recordings.readers.annotations import hides_texts
 from tsattn.recordings.readers.bids_parts import join_parts
 from tsattn.recordings.readers.bids_sidecars import (
     entities,
@@ -26,7 +28,6 @@ from tsattn.recordings.readers.bids_sidecars import (
     read_tsv,
 )
 from tsattn.recordings.readers.channel_names import tells_types
-from tsattn.recordings.readers.event_times import fit_events
 from tsattn.recordings.recording import Note, Recording
 from tsattn.recordings.units import SILENT, doubt, sampled_spread, volts
 
@@ -117,18 +118,23 @@ def _datatype(signal: Path) -> str:
 
 def _read(signals: list[Path], root: Path, reading: Reading) -> Recording:
     signals = [signal.absolute() for signal in signals]
-    parts = [_read_signal(signal, root, reading) for signal in signals]
+    # a seizure may begin in one part and end in the next: what lies outside is judged when they are joined
+    of_part = replace(reading, outside="keep") if len(signals) > 1 else reading
+    parts = [_read_signal(signal, root, of_part) for signal in signals]
     starts = [_start(signal, root, part) for signal, part in zip(signals, parts, strict=True)]
     if len(parts) > 1:
         recording = join_parts(parts, starts, [label(signal) for signal in signals])
+        fastest = float(recording.channels["sfreq"].max())
+        events, told = fit_events(recording.events, recording.duration, reading.outside, fastest)
+        recording = replace(recording, events=events, notes=(*recording.notes, *told))
     else:
         recording = replace(parts[0], start=starts[0])
-    events = _events_table(signals[0], root)
-    if events and _of_all_parts(events, signals[0]):
-        recording = _with_events(recording, events, reading)
+    table = _events_table(signals[0], root)
+    if table and _of_all_parts(table, signals[0]):
+        recording = _with_events(recording, table, reading)
         if len(parts) == 1:
-            told = Note("warning", "events.tsv is of all parts of the recording: its times count from the first one.")
-            recording = replace(recording, notes=(*recording.notes, told))
+            note = Note("warning", "events.tsv is of all parts of the recording: its times count from the first one.")
+            recording = replace(recording, notes=(*recording.notes, note))
     return replace(recording, id=_id(signals[0]))
 
 
@@ -178,10 +184,9 @@ def _with_events(recording: Recording, path: Path, reading: Reading) -> Recordin
     notes = [note for note in recording.notes if not hides_texts(note)]
     if len(recording.events):
         notes.append(Note("info", f"{len(recording.events)} annotations in the signal's file gave way to events.tsv."))
-    events, told = read_events(path, recording.names, reading)
     fastest = float(recording.channels["sfreq"].max())
-    events, more = fit_events(events, recording.duration, reading.bad_events, fastest)
-    return replace(recording, events=events, notes=(*notes, *told, *more), files=(*recording.files, path))
+    events, told = read_events(path, recording.names, reading, recording.duration, fastest)
+    return replace(recording, events=events, notes=(*notes, *told), files=(*recording.files, path))
 
 
 def _base(signal: Path, channels: pd.DataFrame | None, reading: Reading) -> Recording:
@@ -229,7 +234,9 @@ def _with_channels(
             f"{len(absent)} of the signal's {len(own)} channels have no row"
         )
         if reading.on_mismatch == "raise":
-            raise ValueError(f"{called}: {told}. Mend channels.tsv, or pass on_mismatch='warn' to go by the signal.")
+            raise ValueError(
+                f"{called}: {told}." + messages.hint("mend channels.tsv", "pass {on_mismatch=warn} to go by the signal")
+            )
         notes.append(Note("warning", f"{told}."))
     places = [row.get(name) for name in own["name"]]
     if "sampling_frequency" in table:
@@ -284,7 +291,9 @@ def _put_unit(own: pd.DataFrame, rows: list[tuple]) -> list[Note]:
 
 def _mismatch(told: str, called: str, reading: Reading, notes: list[Note]) -> None:
     if reading.on_mismatch == "raise":
-        raise ValueError(f"{called}: {told}. Mend the sidecar, or pass on_mismatch='warn' to go by the signal.")
+        raise ValueError(
+            f"{called}: {told}." + messages.hint("mend the sidecar", "pass {on_mismatch=warn} to go by the signal")
+        )
     notes.append(Note("warning", f"{told}; the signal was believed."))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from tsattn.recordings.readers.clock import follow, union
+from tsattn.events.clock import follow, union
 from tsattn.recordings.recording import Note, Recording, Source
 
 TOLERANCE = 1e-3  # s

@@ -4,9 +4,9 @@ Rules: BIDS 1.10, "The inheritance principle", "Intracranial EEG", "Task events"
 confidence, channels). Real ones have a byte-order mark, CRLF, rows of n/a, and positions in mm under m (ds004100).
 """
 
-import json
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from tsattn import documents
+from tsattn.events.tabular import read_cells, table_rows
 from tsattn.recordings.privacy import label
 from tsattn.recordings.readers import Reading
 from tsattn.recordings.readers.annotations import to_events
@@ -65,8 +67,8 @@ def read_json(paths: Sequence[Path]) -> dict[str, Any]:
     said: dict[str, Any] = {}
     for path in paths:
         try:
-            said |= json.loads(path.read_bytes().decode("utf-8-sig"))
-        except (ValueError, TypeError):
+            said |= documents.read_json(path, label(path))
+        except TypeError:
             raise ValueError(f"{label(path)} is no JSON object.") from None
     return said
 
@@ -102,40 +104,26 @@ def number(column: pd.Series, what: str) -> np.ndarray:
     return values.to_numpy(float)
 
 
-def read_events(path: Path, names: Sequence[str], reading: Reading) -> tuple[pd.DataFrame, tuple[Note, ...]]:
+def read_events(
+    path: Path, names: Sequence[str], reading: Reading, duration: float | None = None, sfreq: float | None = None
+) -> tuple[pd.DataFrame, tuple[Note, ...]]:
     """Return the events of an events.tsv: BIDS (trial_type) or SzCORE (eventType, confidence, channels).
 
     Args:
         path: The table.
         names: Of the recording's channels.
-        reading: Which words are seizures, and which texts may be kept.
+        reading: What the user says of texts, and of events that the recording cannot hold.
+        duration: Of the recording, seconds.
+        sfreq: Hz, of the fastest channel.
 
     Raises:
-        ValueError: If there is no column of onsets, or an entry is no number.
+        ValueError: If there is no column of onsets, an entry is not a number, or a row is wrong; the line is named.
     """
-    table = read_tsv(path)
-    if "onset" not in table:
-        raise ValueError(f"{label(path)} has no column `onset`.")
-    column = next((name for name in ("eventType", "trial_type", "event_type", "value") if name in table), None)
-    texts = ["n/a"] * len(table) if column is None else table[column].fillna("n/a").tolist()
-    onset = number(table["onset"], f"{label(path)}, column onset,")
-    duration = (
-        number(table["duration"], f"{label(path)}, column duration,")
-        if "duration" in table
-        else np.full(len(table), np.nan)
-    )
-    confidence = number(table["confidence"], label(path)) if "confidence" in table else np.full(len(table), np.nan)
-    channels, unknown = ["all"] * len(table), 0
-    if "channels" in table:
-        for i, told in enumerate(table["channels"].fillna("all")):
-            parts = [part.strip() for part in re.split(r"[,;]", told)]
-            known = [part for part in parts if part in names] or contacts(told, names)
-            unknown += told.casefold() != "all" and not known
-            channels[i] = ",".join(known) or "all"
-    events, notes = to_events(onset, duration, texts, reading, names, channels, confidence)
-    if unknown:
-        notes += (Note("warning", f"{unknown} events are marked on channels that the recording does not have."),)
-    return events, notes
+    try:
+        rows = table_rows(read_cells(path)[0], names, partial(contacts, names=list(names)))
+        return to_events(rows, reading, names, duration, sfreq)
+    except ValueError as problem:
+        raise ValueError(f"{label(path)}: {problem}") from problem
 
 
 def read_positions(

@@ -8,20 +8,22 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from tsattn import messages
+from tsattn.events import lists
+from tsattn.events.clock import Clock
+from tsattn.events.edf_header import Header, Signal, is_edf, read_header
+from tsattn.events.edf_marks import annotation_rows, signal_labels
+from tsattn.events.edf_time import read_times
 from tsattn.recordings.privacy import label, pseudonym
 from tsattn.recordings.readers import Reading, recording_id
-from tsattn.recordings.readers.annotations import to_events
 from tsattn.recordings.readers.channel_names import contacts, settle_types, unique
-from tsattn.recordings.readers.clock import Clock
-from tsattn.recordings.readers.edf_header import Header, Signal, is_edf, read_header
-from tsattn.recordings.readers.edf_time import Annotation, read_times
-from tsattn.recordings.readers.event_times import fit_events
 from tsattn.recordings.recording import Note, Recording, make_channels
 from tsattn.recordings.units import check_silent, factor, volts
 
@@ -130,9 +132,18 @@ def read(path: Path, reading: Reading) -> list[Recording]:
     header = read_header(path, called)
     records, notes = _records(header, called, reading)
     clock, annotations, first, said = read_times(path, header, records, called)
-    notes += said
+    notes += header.notes + said
     recording, told = _recording(path, header, clock, reading)
-    events, heard = _events(annotations, header, recording, reading)
+    find = partial(contacts, names=recording.names)
+    rows = annotation_rows(annotations, signal_labels(header), recording.names, contacts=find)
+    listed = lists.beside(path)
+    fastest = float(recording.channels["sfreq"].max())
+    try:
+        found = lists.understand_with(
+            rows, listed, path, reading.understanding, clock.duration, sfreq=fastest, contacts=find
+        )
+    except ValueError as problem:
+        raise ValueError(f"{called}: {problem}") from problem
     if len(header.person) == 0 and reading.subject is None:
         told += (
             Note(
@@ -141,7 +152,8 @@ def read(path: Path, reading: Reading) -> list[Recording]:
             ),
         )
     start = None if header.start is None else header.start + timedelta(seconds=first)
-    recording = replace(recording, events=events, start=start, notes=notes + told + heard)
+    files = recording.files if listed is None else (*recording.files, listed)
+    recording = replace(recording, events=found.events, start=start, notes=notes + told + found.notes, files=files)
     return [check_silent(recording, called)]
 
 
@@ -157,8 +169,8 @@ def _records(header: Header, called: str, reading: Reading) -> tuple[int, tuple[
     found = f"{header.held} records" + (f" and {header.rest} bytes more" if header.rest else "")
     if reading.on_mismatch == "raise":
         raise ValueError(
-            f"{called}: the EDF header promises {header.records} data records, the file holds {found}. "
-            "Fetch the file again, or pass on_mismatch='warn' to read what both have."
+            f"{called}: the EDF header promises {header.records} data records, the file holds {found}."
+            + messages.hint("fetch the file again", "pass {on_mismatch=warn} to read what both have")
         )
     told = f"The header promises {header.records} data records, the file holds {found}."
     records = min(header.records, header.held)
@@ -240,25 +252,3 @@ def _prefilter(text: str) -> str:
     """Return the cut-offs of a prefilter field ("HP:0.1Hz LP:75Hz"), without what else stands there."""
     found = re.findall(r"\b(HP|LP|BP|N|NOTCH)\s*:?\s*(DC|-?\d+(?:\.\d+)?)\s*([mk]?Hz)?", text, re.IGNORECASE)
     return " ".join(f"{name.upper()}:{value}{unit}" for name, value, unit in found)
-
-
-def _events(annotations: list[Annotation], header: Header, recording: Recording, reading: Reading) -> tuple:
-    """Return the events and their notes; `text@@channel` marks one channel (EDF+, 2.2.4)."""
-    own: dict[str, str] = {}
-    for name, signal in zip(
-        recording.names, (s for s in header.signals if not s.is_annotation and s.samples), strict=True
-    ):
-        own.setdefault(signal.label.casefold(), name)
-    texts, channels = [], []
-    for annotation in annotations:
-        text, mark, channel = annotation.text.rpartition("@@")
-        place = own.get(channel.strip().casefold()) if mark else None
-        named = [place] if place else contacts(channel, recording.names) if mark else []
-        texts.append(text if mark and named else annotation.text)
-        channels.append(",".join(named) or "all")
-    onset, duration = [a.onset for a in annotations], [a.duration for a in annotations]
-    length = [0.0 if np.isnan(value) else value for value in duration]  # EDF+: no duration is a mark
-    events, notes = to_events(onset, length, texts, reading, recording.names, channels)
-    fastest = float(recording.channels["sfreq"].max())
-    events, more = fit_events(events, recording.duration, reading.bad_events, fastest)
-    return events, notes + more

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from tsattn import messages
 from tsattn.events.table import make_events
 from tsattn.recordings.privacy import label
 from tsattn.recordings.readers import Reading, matlab
@@ -30,9 +31,6 @@ SEIZURE_FILE = re.compile(r"Sz(\d+)\.mat")
 AROUND = 180.0  # s before and after the seizure of a short-term file
 SHORT_RATE = 512.0
 SIGNAL = "EEG"
-UNIT = Note(
-    "warning", "The files state no unit and no names: taken as microvolts (unit=... says otherwise), C1 ... Cn."
-)
 TWINS = Note("warning", "These patients may be ID01 to ID18 of the SWEC iEEG data set: audit before a split over both.")
 ABOUT = {
     "reader": NAME,
@@ -172,13 +170,13 @@ def _long(folder: Path, reading: Reading) -> Recording:
         if piece.begin > at:
             gaps.append((at / sfreq, piece.begin / sfreq))
         at = piece.begin + piece.n
-    notes = [UNIT, TWINS]
+    notes = [_silent(), TWINS]
     if gaps:
         lost = sum(b - a for a, b in gaps)
         text = f"{len(gaps)} gaps of {lost / 3600:.3g} h in all, where hour files are missing or short: read as NaN."
         notes.append(Note("warning", text))
     onset, offset = (matlab.load(info, name) for name in ("seizure_begin", "seizure_end"))
-    events, found = seizure_table(onset, offset, end / sfreq, sfreq, who, reading.bad_events)
+    events, found = seizure_table(onset, offset, end / sfreq, sfreq, who, reading.outside)
     inside = sum(any(a <= onset < b for a, b in gaps) for onset in events["onset"].tolist())
     if inside:
         notes.append(Note("warning", f"{inside} seizures begin in a gap: nothing of them was read there."))
@@ -215,7 +213,7 @@ def _short(path: Path, folder: str, reading: Reading) -> Recording:
         duration=duration,
         events=make_events([AROUND], [duration - 2 * AROUND]),
         notes=(
-            UNIT,
+            _silent(),
             Note("info", "512 Hz and the seizure's place (180 s from both ends) are the data set's, not in the file."),
         ),
         files=(path,),
@@ -226,3 +224,8 @@ def _short(path: Path, folder: str, reading: Reading) -> Recording:
 def _channels(n: int, sfreq: float, reading: Reading) -> pd.DataFrame:
     names = [f"C{i + 1}" for i in range(n)]
     return make_channels(names, sfreq, reading.type or "seeg", unit=reading.unit or "uV")
+
+
+def _silent() -> Note:
+    told = "The files state no unit and no names: taken as microvolts, C1 ... Cn."
+    return Note("warning", told + messages.hint("say otherwise by {unit}"))

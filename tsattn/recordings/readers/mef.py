@@ -19,11 +19,12 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from tsattn.events.interpret import Rows
+from tsattn.events.table import no_events
 from tsattn.recordings.privacy import is_bids_name, label, pseudonym
 from tsattn.recordings.readers import Reading, recording_id
 from tsattn.recordings.readers.annotations import to_events
 from tsattn.recordings.readers.channel_names import guess_types
-from tsattn.recordings.readers.event_times import fit_events
 from tsattn.recordings.readers.stretches import Stretch, common_gaps, in_seconds
 from tsattn.recordings.recording import Note, Recording, make_channels
 from tsattn.recordings.units import factor, volts
@@ -248,7 +249,7 @@ def _subject(path: Path, patient: str, reading: Reading) -> str:
 def _events(
     session: Any, names: list[str], begin: int, duration: float, reading: Reading
 ) -> tuple[pd.DataFrame, tuple[Note, ...]]:
-    rows = []
+    found = []
     for channel in (None, *names):
         held = session.session_md if channel is None else session.session_md["time_series_channels"][channel]
         if (held.get("records_info") or {}).get("records") is None:
@@ -260,10 +261,9 @@ def _events(
             text = str(record.get("text", "")).split("\0")[0]
             if record["type"] == "Seiz":
                 onset, end, text = record.get("earliest_onset", onset), record.get("latest_offset", end), "sz"
-            rows.append(((int(onset) - begin) / 1e6, (int(end) - int(onset)) / 1e6, text, channel or "all"))
-    if not rows:
-        return to_events([], [], [], reading)
-    onset, length, texts, where = (list(column) for column in zip(*rows, strict=True))
-    events, notes = to_events(onset, length, texts, reading, names, where)
-    events, more = fit_events(events, duration, reading.bad_events)
-    return events, (*notes, *more)
+            found.append(((int(onset) - begin) / 1e6, (int(end) - int(onset)) / 1e6, text, channel or "all"))
+    if not found:
+        return no_events(), ()
+    onset, length, texts, where = (list(column) for column in zip(*found, strict=True))
+    rows = Rows(np.array(onset, float), np.array(length, float), texts, where)
+    return to_events(rows, reading, names, duration)

@@ -15,10 +15,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from tsattn import messages
+from tsattn.events.clock import LONGEST_GAP, Clock, follow
 from tsattn.recordings.privacy import label, pseudonym
 from tsattn.recordings.readers import Reading, recording_id
 from tsattn.recordings.readers.channel_names import settle_types, unique
-from tsattn.recordings.readers.clock import LONGEST_GAP, Clock, follow
 from tsattn.recordings.readers.stretches import common_gaps
 from tsattn.recordings.recording import Note, Recording, make_channels
 from tsattn.recordings.units import factor
@@ -164,7 +165,7 @@ def _channel(path: Path, reading: Reading) -> tuple[Channel, list[Note]]:
     if rest:
         told = f"{called} ends {rest} bytes into a record of {RECORD.itemsize}"
         if reading.on_mismatch == "raise":
-            raise ValueError(f"{told}. Fetch it again, or pass on_mismatch='warn'.")
+            raise ValueError(f"{told}.{messages.hint('fetch it again', 'pass {on_mismatch=warn}')}")
         notes.append(Note("warning", f"{told}."))
     times, valid = _stamps(path, records)
     if (valid > 512).any():

@@ -20,10 +20,13 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from tsattn import messages
+from tsattn.events.interpret import Rows
+from tsattn.events.table import is_seizure
+from tsattn.events.vocabulary import event_type
 from tsattn.recordings.privacy import is_bids_name, label, pseudonym
 from tsattn.recordings.readers import Reading, hdf5, recording_id
 from tsattn.recordings.readers.annotations import to_events
-from tsattn.recordings.readers.event_times import fit_events
 from tsattn.recordings.readers.nwb_electrodes import electrodes
 from tsattn.recordings.readers.stretches import Stretch, common_gaps, in_seconds
 from tsattn.recordings.recording import Note, Recording
@@ -151,7 +154,10 @@ def _recording(path: Path, series: Any, content: Any, who: str, reading: Reading
     factors, offset = _scale(series, n_channels, who, reading)
     if reading.unit is None and float(series.conversion) == 1 and series.channel_conversion is None:
         notes.append(
-            Note("warning", "The file says that its values are volts (conversion 1); unit=... says otherwise.")
+            Note(
+                "warning",
+                "The file says that its values are volts (conversion 1)." + messages.hint("say otherwise by {unit}"),
+            )
         )
     events, heard = _events(content, begin, duration, channels["name"].tolist(), reading)
     patient = getattr(content.subject, "subject_id", None) or os.path.abspath(path)
@@ -266,16 +272,15 @@ def _events(
         onset += (frame["start_time"].astype(float) - begin).tolist()
         length += (frame["stop_time"] - frame["start_time"]).astype(float).tolist()
         column = next((name for name in LABELS if name in frame), None)
-        says = any(word.casefold() in title.casefold() for word in reading.seizure_words)
+        says = is_seizure([event_type(title.replace("_", " "), reading.seizure_words)])[0]
         texts += [title] * len(frame) if says or column is None else [_text(value) for value in frame[column]]
     for series in content.acquisition.values():
         if isinstance(series, AnnotationSeries):
             onset += (np.asarray(series.timestamps[:], float) - begin).tolist()
             length += [0.0] * len(series.data)
             texts += [_text(value) for value in series.data[:]]
-    events, notes = to_events(onset, length, texts, reading, names)
-    events, more = fit_events(events, duration, reading.bad_events)
-    return events, (*notes, *more)
+    rows = Rows(np.array(onset, float), np.array(length, float), texts)
+    return to_events(rows, reading, names, duration)
 
 
 def _text(value: Any) -> str:

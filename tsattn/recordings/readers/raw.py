@@ -18,13 +18,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from tsattn import messages
+from tsattn.events.clock import Clock, union
+from tsattn.events.edf_header import ANONYMOUS
+from tsattn.events.interpret import Rows
+from tsattn.events.vocabulary import MACHINE
 from tsattn.recordings.privacy import label, pseudonym
 from tsattn.recordings.readers import Reading, is_pointer, recording_id, version
-from tsattn.recordings.readers.annotations import MACHINE, to_events
+from tsattn.recordings.readers.annotations import to_events
 from tsattn.recordings.readers.channel_names import settle_types
-from tsattn.recordings.readers.clock import Clock, union
-from tsattn.recordings.readers.edf_header import ANONYMOUS
-from tsattn.recordings.readers.event_times import fit_events
 from tsattn.recordings.readers.raw_times import brainvision_data, read_clock
 from tsattn.recordings.recording import SIGNAL_TYPES, Note, Recording, make_channels
 from tsattn.recordings.units import check_silent, factor, volts
@@ -134,8 +136,8 @@ def read(path: Path, reading: Reading) -> list[Recording]:
     blanks = tuple(
         (float(a), float(a + b)) for a, b, skip in zip(onset, raw.annotations.duration, skips, strict=True) if skip
     )
-    onset = np.array([_true_time(clock, second) for second in onset])
-    events, told = _events(raw, onset, skips, channels["name"].tolist(), reading)
+    rows = _rows(raw, onset, skips, clock)
+    events, told = to_events(rows, reading, channels["name"].tolist(), clock.duration, sfreq)
     joined = unplaced + sum(text.casefold() in MACHINE for text in raw.annotations.description) - sum(skips)
     if joined:
         notes += (
@@ -143,8 +145,6 @@ def read(path: Path, reading: Reading) -> list[Recording]:
                 "warning", f"The file says {joined} times that stretches were joined; how much time is missing is lost."
             ),
         )
-    notes += told
-    events, told = fit_events(events, clock.duration, reading.bad_events, sfreq)
     notes += told
     who = _person(raw)
     if not who and reading.subject is None:
@@ -207,7 +207,7 @@ def _whole(path: Path, called: str, reading: Reading) -> tuple[Note, ...]:
         return ()
     told = f"the data file ends {rest} bytes into a sample of {frame} bytes: it was cut off, or the header is another's"
     if reading.on_mismatch == "raise":
-        raise ValueError(f"{called}: {told}. Fetch it again, or pass on_mismatch='warn'.")
+        raise ValueError(f"{called}: {told}.{messages.hint('fetch it again', 'pass {on_mismatch=warn}')}")
     return (Note("warning", f"For this recording, {told}."),)
 
 
@@ -256,21 +256,12 @@ def _channels(raw: Any, path: Path, reading: Reading) -> tuple[Any, tuple[float,
     return channels, tuple(scales), notes
 
 
-def _events(raw: Any, onset: np.ndarray, skips: list[bool], names: list[str], reading: Reading) -> tuple:
+def _rows(raw: Any, onset: np.ndarray, skips: list[bool], clock: Clock) -> Rows:
+    """Return what the annotations say, on the true clock; mne counts recorded samples only."""
     keep = [i for i, skip in enumerate(skips) if not skip]
     marked = [",".join(raw.annotations.ch_names[i]) or "all" for i in keep]
     texts = [str(raw.annotations.description[i]) for i in keep]
-    return to_events(onset[keep], raw.annotations.duration[keep], texts, reading, names, marked)
-
-
-def _true_time(clock: Clock, second: float) -> float:
-    """Return the time on the true clock of a time that counts recorded samples only."""
-    passed = 0.0
-    for onset, length in zip(clock.onsets, clock.lengths, strict=True):
-        if second < passed + length or onset == clock.onsets[-1]:
-            return onset + second - passed
-        passed += length
-    return second
+    return Rows(*clock.true_times(onset[keep], raw.annotations.duration[keep]), texts, marked)
 
 
 def _person(raw: Any) -> str:

@@ -9,7 +9,7 @@ from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
-from tsattn.recordings.readers.clock import Clock, follow
+from tsattn.events.clock import Clock, follow
 
 SEGMENT = re.compile(r"^Mk\d+=New Segment,[^,\n]*,(\d+)(?:,[^,\n]*,[^,\n]*,(\d*))?", re.MULTILINE)
 SAMPLE_TIME = re.compile(r"^(\d+)=([\d.]+)\s*$", re.MULTILINE)

@@ -21,7 +21,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from tsattn import messages
 from tsattn.events.table import make_events
+from tsattn.events.vocabulary import let_through
 from tsattn.recordings.privacy import label, pseudonym
 from tsattn.recordings.readers import Reading, bonn, matlab, version
 from tsattn.recordings.recording import Note, Recording, make_channels
@@ -142,14 +144,16 @@ def _codes(table: pd.DataFrame, column: str) -> list[int] | None:
 
 
 def _patient(path: Path, data_set: str, patient: str, rows: pd.DataFrame, reading: Reading) -> Recording:
-    allowed = CATEGORIES | {text.casefold() for text in reading.keep_text}
-    kinds = [kind if str(kind).strip().casefold() in allowed else "annotation" for kind in rows["category_name"]]
+    named = [str(kind).strip() for kind in rows["category_name"]]
+    kinds = [kind if kind.casefold() in CATEGORIES else "annotation" for kind in named]
+    texts = [let_through(kind, reading.keep_text) for kind in named]
     notes = [
         Note("warning", "The pieces have no common clock: times, rates per hour and splits by time mean nothing here."),
-        Note("warning", "The files state no unit: taken as microvolts (unit=... says otherwise)."),
+        Note("warning", "The files state no unit: taken as microvolts." + messages.hint("say otherwise by {unit}")),
     ]
-    if "annotation" in kinds:
-        notes.append(Note("warning", f"{kinds.count('annotation')} pieces have a category that is not shown."))
+    hidden = sum(kind == "annotation" and not text for kind, text in zip(kinds, texts, strict=True))
+    if hidden:
+        notes.append(Note("warning", f"{hidden} pieces have a category that is not shown."))
     n = len(rows)
     begin = np.arange(n) * EVERY / SFREQ
     seconds = LENGTH / SFREQ
@@ -171,7 +175,7 @@ def _patient(path: Path, data_set: str, patient: str, rows: pd.DataFrame, readin
         subject=subject,
         channels=make_channels(["segment"], SFREQ, reading.type or "seeg", unit=reading.unit or "uV"),
         duration=((n - 1) * EVERY + LENGTH) / SFREQ,
-        events=make_events(begin, np.full(n, seconds), kinds),
+        events=make_events(begin, np.full(n, seconds), kinds, text=texts),
         gaps=tuple((t + seconds, t + 2 * seconds) for t in begin[:-1].tolist()),
         notes=tuple(notes),
         files=(path,),

@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tsattn.events.fitting import Outside, fit_events
 from tsattn.events.table import make_events
-from tsattn.recordings.readers.event_times import Policy, fit_events
 from tsattn.recordings.recording import Note
 
 
 def seizure_table(
-    onset: Any, offset: Any, duration: float, sfreq: float, who: str, policy: Policy
+    onset: Any, offset: Any, duration: float, sfreq: float, who: str, outside: Outside
 ) -> tuple[pd.DataFrame, tuple[Note, ...]]:
     """Return the seizures as events, and what there is to say of them.
 
@@ -21,16 +21,16 @@ def seizure_table(
         duration: Of the recording, seconds.
         sfreq: Hz.
         who: How to call the recording in an error.
-        policy: What to do with a seizure that no recording can hold: see `event_times.fit_events`.
+        outside: What to do with a seizure that no recording can hold: see `tsattn.events.fitting.fit_events`.
 
     Raises:
-        ValueError: If there are more onsets than offsets, or as `policy` says.
+        ValueError: If there are more onsets than offsets, or as `outside` says.
     """
     onset, offset = (np.asarray(times, float).reshape(-1) for times in (onset, offset))
     if len(onset) != len(offset):
         raise ValueError(f"{who} has {len(onset)} seizure onsets and {len(offset)} offsets, expected as many of both.")
     try:
-        events, notes = fit_events(make_events(onset, offset - onset), duration, policy, sfreq)
+        events, notes = fit_events(make_events(onset, offset - onset), duration, outside, sfreq)
     except ValueError as error:
         raise ValueError(f"{who}: {error}") from error
     last = np.max(offset[np.isfinite(offset)], initial=0.0)

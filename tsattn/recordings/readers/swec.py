@@ -179,7 +179,7 @@ def _seizures(file: Any, duration: float, sfreq: float, who: str, reading: Readi
     if not {"onsets", "offsets"} <= set(fields):
         raise ValueError(f"{who}: data/seizures has fields {fields}, expected onsets and offsets in seconds.")
     values = table[()]
-    return seizure_table(values["onsets"], values["offsets"], duration, sfreq, who, reading.bad_events)
+    return seizure_table(values["onsets"], values["offsets"], duration, sfreq, who, reading.outside)
 
 
 @dataclass(frozen=True)

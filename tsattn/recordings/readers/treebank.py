@@ -5,7 +5,6 @@ electrode_i; the marks * # _ are not of the name), `corrupted_elec.json`, `local
 and P. Source: braintreebank.dev, Wang et al. (2024). sub_1 has one more electrode than labels.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from tsattn import documents, messages
 from tsattn.recordings.privacy import label
 from tsattn.recordings.readers import Reading, hdf5
 from tsattn.recordings.recording import Note, Recording, make_channels
@@ -87,7 +87,10 @@ def _open(path: Path, reading: Reading) -> Recording:
         subject=subject,
         channels=channels,
         duration=samples / SFREQ,
-        notes=(Note("warning", "The file states no unit: taken as microvolts (unit=... says otherwise)."), *notes),
+        notes=(
+            Note("warning", "The file states no unit: taken as microvolts." + messages.hint("say otherwise by {unit}")),
+            *notes,
+        ),
         files=(path,),
         about={
             "reader": NAME,
@@ -135,9 +138,9 @@ def _bare(name: str) -> str:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text())
-    except ValueError:
-        raise ValueError(f"{label(path)} of Brain TreeBank is not JSON: cut short? Fetch it again.") from None
+        return documents.read_json(path, f"{label(path)} of Brain TreeBank")
+    except ValueError as error:
+        raise ValueError(f"{error} Is it cut short? Fetch it again.") from None
 
 
 def _channels(

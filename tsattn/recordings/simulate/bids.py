@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pandas as pd
 
+from tsattn import documents
 from tsattn.files import refuse_existing
 from tsattn.recordings.recording import Recording
 from tsattn.recordings.simulate.record import simulate_recording, truth
@@ -248,7 +249,7 @@ def _refuse_foreign(out: Path, overwrite: bool) -> None:
     if not out.exists():
         return
     try:
-        made_by = json.loads((out / "dataset_description.json").read_text())["GeneratedBy"][0]["Name"]
+        made_by = documents.read_json(out / "dataset_description.json")["GeneratedBy"][0]["Name"]
     except (OSError, ValueError, KeyError, IndexError, TypeError):
         made_by = None
     if made_by != MAKER:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tsattn.extras import need
 from tsattn.recordings.recording import Recording
 from tsattn.recordings.splits.fingerprint import VERSION, Fingerprint, fingerprint
 from tsattn.recordings.store import StoreSource
@@ -41,7 +42,7 @@ def kept_fingerprint(recording: Recording) -> Fingerprint:
 
 
 def _read(folder: Path, stamp: str) -> Fingerprint | None:
-    import zarr
+    zarr = need("zarr", "A store")
 
     if not folder.exists():
         return None
@@ -54,7 +55,7 @@ def _read(folder: Path, stamp: str) -> Fingerprint | None:
 
 
 def _write(folder: Path, stamp: str, found: Fingerprint) -> None:
-    import zarr
+    zarr = need("zarr", "A store")
 
     place = (np.rint(found.seconds * 1000).astype(np.uint64) << np.uint64(16)) | found.channel.astype(np.uint64)
     temporary = folder.with_name(f".fingerprint-{os.getpid()}")

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from tsattn import documents
 from tsattn.files import refuse_existing, write_atomically
 from tsattn.recordings.privacy import label
 from tsattn.recordings.recording import Recording
@@ -111,11 +112,13 @@ class Splits:
         """
         named = label(path)
         try:
-            plain = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{named} is no JSON file, expected one that `tsattn recordings split` wrote.") from error
+            plain = documents.read_json(path, named)
+        except ValueError as error:
+            raise ValueError(f"{error} Expected a file that `tsattn recordings split` wrote.") from error
         if not isinstance(plain, dict) or not isinstance(plain.get("spans"), list):
             raise ValueError(f'{named} has no list "spans", expected a file that `tsattn recordings split` wrote.')
+        shape = {"version?": int, "spans": [dict], "made?": (dict, None), "report?": (dict, None)}
+        documents.check(plain, shape, named)
         if plain.get("version", VERSION) > VERSION:
             raise ValueError(f"{named} is of version {plain['version']}, this tsattn reads up to {VERSION}.")
         spans = []

@@ -4,6 +4,7 @@
       <recording id>/     facts as attributes (channels, events, gaps, provenance, quantisation, ...), complete
         signal            (channel, time), int16 or float32, uncompressed; inner chunks of seconds in shards of minutes
         scaling           (part, channel, block) float32, for int16: value = code * scale + offset, by 256 samples
+        checksums         (shard, chunk of the shard x channel, and one of the scaling) uint32: crc32c of the bytes
         statistics        (shard, channel, statistic) float64, of every shard; written last: a kill leaves no half
 
 Scale and offset for each 256 samples keep the rounding below 1e-4 of a channel's spread, whatever artefact stands
@@ -13,6 +14,7 @@ bit shuffle (pt01 of ds003029, Zurich HFO); uncompressed, a window is a few read
 Layout of shards: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/index.html
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,14 +27,17 @@ import pandas as pd
 from jaxtyping import Float
 
 from tsattn.events.table import COLUMNS, make_events
+from tsattn.extras import need
 from tsattn.recordings.privacy import label
 from tsattn.recordings.recording import CHANNEL_COLUMNS, Note, Recording
+from tsattn.recordings.store.facts import check_recording, check_store, read_attributes
 from tsattn.recordings.store.quantise import BLOCK
 from tsattn.recordings.store.shard import Shard
 
 FORMAT = "tsattn-recordings"
 VERSION = 1
 OPEN_SHARDS = 64  # files that a process keeps open, over all stores
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,7 @@ class StoreSource:
         dtype: "int16" or "float32".
         empty: Shards that have no file because nothing was recorded there.
         stamp: Of this preparation, so that no other one's open file is read.
+        checksums: Whether each channel of a chunk has one.
     """
 
     path: Path
@@ -58,6 +64,7 @@ class StoreSource:
     dtype: str
     empty: tuple[int, ...]
     stamp: str
+    checksums: bool = False
 
     def read(self, rows: Sequence[int], start: int, stop: int) -> Float[np.ndarray, "channel time"]:
         """Read samples; see `Source.read`."""
@@ -79,7 +86,19 @@ class StoreSource:
 def _shard(source: StoreSource, number: int) -> Shard:
     scaling = source.path / "scaling" / f"c.0.0.{number}" if source.dtype == "int16" else None
     signal = source.path / "signal" / f"c.0.{number}"
-    return Shard(signal, scaling, source.channels, source.chunk, source.shard // source.chunk, np.dtype(source.dtype))
+    sums = source.path / "checksums" / f"c.{number}.0" if source.checksums else None
+    return Shard(
+        signal, scaling, sums, source.channels, source.chunk, source.shard // source.chunk, np.dtype(source.dtype)
+    )
+
+
+@lru_cache(maxsize=1000)
+def _say_without(store: Path) -> None:
+    log.warning(
+        "%s was prepared before samples had checksums: damaged bytes in it would not be noticed. Prepare it again to "
+        "have them.",
+        label(store),
+    )
 
 
 @dataclass(frozen=True)
@@ -108,7 +127,7 @@ class Store:
         """Return a recording: its facts now, its samples when they are read."""
         if id not in self.ids:
             raise KeyError(f"{label(self.path)} has no recording {id!r}; it has {', '.join(self.ids[:20])}.")
-        return _recording(self.path / id, dict(open_group(self.path)[id].attrs))
+        return _recording(self.path / id)
 
     def recordings(self) -> list[Recording]:
         """Return all recordings, in the order of their ids."""
@@ -126,17 +145,19 @@ def open_store(path: str | Path, *, partial: bool = False) -> Store:
         FileNotFoundError: If nothing is there.
         ValueError: If it is no store of ours, was made by a newer tsattn, or is half-written.
     """
-    path = Path(path)
-    group = open_group(path)
-    attributes = dict(group.attrs)
+    path, who = Path(path), label(path)
+    if not path.exists():
+        raise FileNotFoundError(f"There is no store at {who}.")
+    attributes = read_attributes(path, who)
     if attributes.get("format") != FORMAT:
-        raise ValueError(f"{label(path)} is a zarr group, but no store of recordings: `tsattn recordings prepare`.")
+        raise ValueError(f"{who} is a zarr group, but no store of recordings: `tsattn recordings prepare`.")
+    check_store(attributes, who)
     if attributes["version"] > VERSION:
         raise ValueError(
             f"{label(path)} has format version {attributes['version']}, this tsattn reads up to {VERSION}: "
             f"it was made by tsattn {attributes['tsattn']}, update to it."
         )
-    done = {id for id in attributes["expected"] if id in group and group[id].attrs.get("complete")}
+    done = {id for id in attributes["expected"] if _complete(path / id, who)}
     missing = sorted(set(attributes["expected"]) - done)
     if missing and not partial:
         raise ValueError(
@@ -154,10 +175,7 @@ def open_group(path: Path, mode: Literal["r", "r+"] = "r") -> Any:
         FileNotFoundError: If nothing is there.
         ValueError: If it is something else.
     """
-    try:
-        import zarr
-    except ImportError as error:
-        raise ImportError("A store needs zarr: pip install 'tsattn[neuro]'.") from error
+    zarr = need("zarr", "A store")
     if not path.exists():
         raise FileNotFoundError(f"There is no store at {label(path)}.")
     try:
@@ -168,7 +186,20 @@ def open_group(path: Path, mode: Literal["r", "r+"] = "r") -> Any:
         raise ValueError(f"{label(path)} is no zarr v3 group, expected a store of prepared recordings.") from error
 
 
-def _recording(path: Path, facts: dict[str, Any]) -> Recording:
+def _complete(path: Path, who: str) -> bool:
+    return (path / "zarr.json").exists() and read_attributes(path, f"{who}: {path.name}").get("complete") is True
+
+
+def _recording(path: Path) -> Recording:
+    facts = read_attributes(path, f"{label(path.parent)}: {path.name}")
+    check_recording(facts, path)
+    try:
+        return _made(path, facts)
+    except (TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:  # what the schema does not know
+        raise ValueError(f"{label(path.parent)}: {path.name} is damaged: {error}.") from error
+
+
+def _made(path: Path, facts: dict[str, Any]) -> Recording:
     layout, provenance = facts["layout"], facts["provenance"]
     source = StoreSource(
         path.absolute(),
@@ -179,7 +210,10 @@ def _recording(path: Path, facts: dict[str, Any]) -> Recording:
         layout["dtype"],
         tuple(layout["empty_shards"]),
         facts["stamp"],
+        layout.get("checksums") is not None,
     )
+    if not source.checksums:
+        _say_without(path.parent)
     if layout["block"] != BLOCK:
         raise ValueError(f"{facts['id']} has a scale for {layout['block']} samples, this tsattn reads {BLOCK}.")
     return Recording(
@@ -187,9 +221,9 @@ def _recording(path: Path, facts: dict[str, Any]) -> Recording:
         facts["id"],
         facts["subject"],
         channels_from_json(facts["channels"]),
-        facts["duration"],
+        float(facts["duration"]),
         events_from_json(facts["events"]),
-        tuple((begin, end) for begin, end in facts["gaps"]),
+        tuple((float(begin), float(end)) for begin, end in facts["gaps"]),
         start=None if facts["start"] is None else datetime.fromisoformat(facts["start"]),
         coordinate_frame=facts["coordinate_frame"],
         notes=tuple(Note(note["level"], note["text"]) for note in facts["notes"]),
@@ -213,5 +247,6 @@ def channels_from_json(columns: dict[str, list[Any]]) -> pd.DataFrame:
 
 def events_from_json(columns: dict[str, list[Any]]) -> pd.DataFrame:
     """Return a table of events from `table_to_json`."""
-    onset, duration, event_type, confidence, channels = (columns[name] for name in COLUMNS)
-    return make_events(onset, duration, event_type, np.array(confidence, float), channels)
+    onset, duration, event_type, confidence, channels = (columns[name] for name in COLUMNS[:-1])
+    text = columns.get("text", [""] * len(onset))  # stores up to 0.1 have none
+    return make_events(onset, duration, event_type, np.array(confidence, float), channels, text)

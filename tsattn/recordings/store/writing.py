@@ -9,20 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Float32, Float64, Shaped, UInt32
 
 import tsattn
+from tsattn.extras import need
 from tsattn.recordings.store import FORMAT, VERSION, open_group
 from tsattn.recordings.store.quantise import BLOCK, MISSING, STATISTICS, combine, quantise
 
 LARGEST_ERROR = 1e-4  # rms of the rounding, relative to the channel's standard deviation
 WORTH_TELLING = 0.01  # share of what was recorded that a channel lacks
+CHECKSUMS = "crc32c"  # of every channel of a chunk
 CHUNK_SECONDS = 10.0  # a random window of 125 s then reads 8 % more than it needs
 
 
 def create_store(path: Path, preset: dict[str, Any], dtype: str) -> None:
     """Make an empty store."""
-    import zarr
+    zarr = need("zarr", "A store")
 
     facts = dict(format=FORMAT, version=VERSION, preset=preset, dtype=dtype, tsattn=tsattn.__version__, expected=[])
     zarr.create_group(path, zarr_format=3, attributes=facts)
@@ -54,7 +56,7 @@ class RecordingWriter:
             facts: Attributes of the recording.
             layout: `channels`, `samples`, `chunk`, `shard` (samples) and `dtype`.
         """
-        import zarr
+        zarr = need("zarr", "A store")
 
         path = store / facts["id"]
         if path.exists():
@@ -77,11 +79,17 @@ class RecordingWriter:
                 chunks=(2, channels, shard // BLOCK), dimension_names=("part", "channel", "block"), **plain,
             )  # fmt: skip
         unfinished.create_array(
+            "checksums", shape=(shards, channels * (shard // layout["chunk"]) + 1), dtype="uint32", fill_value=0,
+            config=full, chunks=(1, channels * (shard // layout["chunk"]) + 1), dimension_names=("shard", "sum"),
+            **plain,
+        )  # fmt: skip
+        unfinished.create_array(
             "statistics", shape=(shards, channels, len(STATISTICS)), dtype="float64", fill_value=0.0, config=full,
             chunks=(1, channels, len(STATISTICS)), dimension_names=("shard", "channel", "statistic"), **plain,
         )  # fmt: skip
         stamp = uuid.uuid4().hex
         layout = {**layout, "block": BLOCK, "missing": MISSING, "statistics": list(STATISTICS), "empty_shards": []}
+        layout["checksums"] = CHECKSUMS
         unfinished.attrs.update({**facts, "layout": layout, "stamp": stamp, "complete": False})
         return cls(store, facts["id"])
 
@@ -108,6 +116,9 @@ class RecordingWriter:
         """Write a shard, its statistics last."""
         start, stop = self.span(shard)
         codes, scaling, statistics = quantise(values)
+        if self.layout.get("checksums") == CHECKSUMS:
+            packed = self.layout["dtype"] == "int16"
+            self.group["checksums"][shard] = self._sums(codes if packed else values, scaling if packed else None)
         if self.layout["dtype"] == "int16":
             blocks = slice(start // BLOCK, start // BLOCK + scaling.shape[2])
             self.group["signal"][:, start:stop] = codes[:, : stop - start]
@@ -116,6 +127,24 @@ class RecordingWriter:
             statistics[:, 5:] = 0.0
             self.group["signal"][:, start:stop] = values
         self.group["statistics"][shard] = statistics
+
+    def _sums(
+        self, stored: Shaped[np.ndarray, "channel time"], scaling: Float32[np.ndarray, "part channel block"] | None
+    ) -> UInt32[np.ndarray, " sum"]:
+        """Return the checksums of a shard as it will lie in its file: padded to whole chunks, little-endian."""
+        crc32c = need("google_crc32c", "A store").value
+        channels, chunk, length = self.layout["channels"], self.layout["chunk"], self.layout["shard"]
+        missing = MISSING if scaling is not None else np.nan
+        sums = np.zeros((length // chunk, channels), np.uint32)
+        for number in range(-(-stored.shape[1] // chunk)):
+            piece = np.full((channels, chunk), missing, np.dtype(self.layout["dtype"]).newbyteorder("<"))
+            part = stored[:, number * chunk : (number + 1) * chunk]
+            piece[:, : part.shape[1]] = part
+            sums[number] = [crc32c(row) for row in piece]
+        whole = np.zeros((2, channels, length // BLOCK), "<f4")
+        if scaling is not None:
+            whole[:, :, : scaling.shape[2]] = scaling
+        return np.append(sums.ravel(), np.uint32(crc32c(whole) if scaling is not None else 0))
 
     def finish(self) -> None:
         """Check what the rounding cost, note what is missing beside the gaps, and mark the recording as complete.

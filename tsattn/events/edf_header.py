@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from tsattn.events.notes import Note
+
+STATED = re.compile(r"\brecording_duration=(\d+(?:\.\d+)?)")  # in the header of a file of annotations only
 MAGIC = {b"0       ": 2, b"\xffBIOSEMI": 3}  # first bytes: width of a sample
 ANNOTATIONS = ("EDF Annotations", "BDF Annotations")
 FIELDS = (16, 80, 8, 8, 8, 8, 8, 80, 8, 32)  # bytes of each field of a signal
@@ -51,6 +54,8 @@ class Header:
     kind: str  # "EDF", "EDF+C", "EDF+D", "BDF", "BDF+C", "BDF+D"
     start: datetime | None
     person: str  # what the header calls the patient, empty if anonymous: to be hashed, never shown
+    notes: tuple[Note, ...] = ()
+    stated: float | None = None  # s, of the recording, in a file of annotations only
 
 
 def is_edf(path: Path) -> bool:
@@ -60,12 +65,13 @@ def is_edf(path: Path) -> bool:
     return begin[:8] in MAGIC and (len(begin) < 256 or begin[236:244].strip() != b"" or path.suffix.lower() == ".edf")
 
 
-def read_header(path: Path, called: str) -> Header:
+def read_header(path: Path, called: str, *, annotations_only: bool = False) -> Header:
     """Read and check the header.
 
     Args:
         path: The file.
         called: How errors may call it.
+        annotations_only: Whether a file without a signal will do.
 
     Raises:
         ValueError: If a number is impossible: which, and what was expected.
@@ -92,18 +98,22 @@ def read_header(path: Path, called: str) -> Header:
     seconds = _number(fixed[244:252], "duration of a data record", called)
     signals = _signals(raw, count, width, called)
     record_bytes = sum(signal.samples for signal in signals) * width
-    if not any(signal.samples for signal in signals if not signal.is_annotation):
+    empty = not any(signal.samples for signal in signals if not signal.is_annotation)
+    if empty and not (annotations_only and record_bytes):
         raise ValueError(f"{called} has no channels: {count} signals, none with samples, expected at least one.")
-    if seconds <= 0:
+    if seconds < 0 or (seconds == 0 and not empty):
         raise ValueError(f"{called}: a data record lasts {seconds:g} s by the EDF header, expected above 0.")
     held, rest = divmod(size - header_bytes, record_bytes)
     reserved = fixed[192:236].decode("latin-1").strip()
     base = "BDF" if width == 3 else "EDF"
     kind = base + (reserved[3:5] if re.match(r"(EDF|BDF)\+[CD]", reserved) else "")
     patient, recording = fixed[8:88].decode("latin-1").strip(), fixed[88:168].decode("latin-1").strip()
-    start = _start(fixed[168:176].decode("latin-1"), fixed[176:184].decode("latin-1"), recording)
+    start, notes = _start(fixed[168:176].decode("latin-1"), fixed[176:184].decode("latin-1"), recording)
     person = _person(patient, "+" in kind)
-    return Header(signals, records, held, rest, seconds, record_bytes, header_bytes, width, kind, start, person)
+    whole = re.search(STATED, recording) if empty else None
+    stated = float(whole[1]) if whole else None
+    counts = (records, held, rest, seconds, record_bytes, header_bytes, width)
+    return Header(signals, *counts, kind, start, person, notes, stated)
 
 
 def _signals(raw: bytes, count: int, width: int, called: str) -> tuple[Signal, ...]:
@@ -151,17 +161,28 @@ def _integer(field: bytes, what: str, called: str, least: int) -> int:
     return int(value)
 
 
-def _start(date: str, time: str, recording: str) -> datetime | None:
+def _start(date: str, time: str, recording: str) -> tuple[datetime | None, tuple[Note, ...]]:
+    """Return when the recording began: by EDF+'s date of four digits, else by the header's own."""
     numbers = [re.findall(r"\d+", text) for text in (date, time)]
     if any(len(parts) != 3 for parts in numbers):
-        return None
+        return None, ()
     day, month, year = map(int, numbers[0])
-    year += 1900 if year >= 85 else 2000
-    written = re.match(r"Startdate (\d{1,2})-([A-Za-z]{3})-(\d{4})", recording)
-    if written and written.group(2).upper() in MONTHS:
-        day, month, year = int(written.group(1)), MONTHS.index(written.group(2).upper()) + 1, int(written.group(3))
+    clock = numbers[1]
+    own = _moment(year + (1900 if year >= 85 else 2000), month, day, clock)
+    written = re.match(r"Startdate\s+(\S+)", recording)
+    if written is None or written[1].upper() == "X":
+        return own, ()
+    parts = re.fullmatch(r"(\d{1,2})-([A-Za-z]{3})-(\d{4})", written[1])
+    if parts and parts[2].upper() in MONTHS:
+        plus = _moment(int(parts[3]), MONTHS.index(parts[2].upper()) + 1, int(parts[1]), clock)
+        if plus is not None:
+            return plus, ()
+    return own, (Note("warning", "The EDF+ date of the start is not a date: the plain header's was taken."),)
+
+
+def _moment(year: int, month: int, day: int, clock: list[str]) -> datetime | None:
+    hour, minute, second = map(int, clock)
     try:
-        hour, minute, second = map(int, numbers[1])
         return datetime(year, month, day, hour, minute, second)
     except ValueError:
         return None

@@ -2,7 +2,12 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from tsattn.events.table import SAME_TIME
 
 LONGEST_GAP = 366 * 86400.0  # s; a longer one is a wrong time stamp, and would ask for endless NaN
 
@@ -37,6 +42,28 @@ class Clock:
         """Begin and end of each gap, in seconds."""
         ends = [onset + length for onset, length in zip(self.onsets, self.lengths, strict=True)]
         return tuple((end, onset) for end, onset in zip(ends, self.onsets[1:], strict=False) if onset > end)
+
+    def true_times(
+        self, onset: Float[np.ndarray, " event"], length: Float[np.ndarray, " event"]
+    ) -> tuple[Float[np.ndarray, " event"], Float[np.ndarray, " event"]]:
+        """Return onsets and lengths on the true clock of events that are given in the time of the file.
+
+        The time of the file counts recorded samples only. Begin and end are mapped each for itself, so an event that
+        spans a pause lasts longer by the pause. At a pause, what begins lies after it, what ends lies before it.
+
+        Args:
+            onset: Seconds from the file's first sample.
+            length: Seconds; NaN stays NaN, and what is not above zero stays as it is.
+        """
+        begin = self._true(onset, "right")
+        end = self._true(onset + np.where(length > 0, length, 0.0), "left")
+        return begin, np.where(length > 0, end - begin, length)
+
+    def _true(self, seconds: np.ndarray, side: Literal["left", "right"]) -> np.ndarray:
+        firsts = np.r_[0.0, np.cumsum(self.lengths)[:-1]]  # of each stretch, in the time of the file
+        near = np.asarray(seconds, float) + (1 if side == "right" else -1) * SAME_TIME  # of a sum of samples
+        place = np.clip(np.searchsorted(firsts, near, side=side) - 1, 0, len(firsts) - 1)
+        return np.asarray(self.onsets)[place] + np.asarray(seconds, float) - firsts[place]
 
     def pieces(self, start: int, stop: int, sfreq: float) -> Iterator[Piece]:
         """Yield where samples `[start, stop)` of the true clock are in the file; what no piece covers is a gap."""

@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tsattn.recordings.readers.clock import Clock, follow
-from tsattn.recordings.readers.edf_header import Header
-from tsattn.recordings.recording import Note
+from tsattn.events.clock import Clock, follow
+from tsattn.events.edf_header import Header
+from tsattn.events.notes import Note
 
-TAL = re.compile(rb"([+-]\d+(?:\.\d*)?)(?:\x15(\d+(?:\.\d*)?))?\x14([^\x00]*)\x14\x00")
+SECONDS = rb"\d+(?:[.,]\d*)?"  # a comma is not EDF's, and some recorders write it
+TAL = re.compile(rb"([+-]?" + SECONDS + rb")(?:\x15(" + SECONDS + rb")?)?\x14(.*?)\x14?", re.DOTALL)
 
 
 class Annotation(NamedTuple):
@@ -46,9 +47,7 @@ def read_times(
     stamps, annotations, unread = _read_lists(path, header, records)
     seconds = header.record_seconds
     whole = Clock((0.0,), (records * seconds,))
-    notes: list[Note] = []
-    if unread:
-        notes.append(Note("warning", f"{unread} annotation lists of the file cannot be read."))
+    notes: list[Note] = [*_unread(unread)]
     missing = int(np.isnan(stamps).sum())
     if not any(signal.is_annotation for signal in header.signals) or (missing and not header.kind.endswith("D")):
         if missing and header.kind.endswith("C"):
@@ -77,6 +76,18 @@ def read_times(
     return clock, moved, first, tuple(notes)
 
 
+def read_annotations(path: Path, header: Header, records: int) -> tuple[list[Annotation], tuple[Note, ...]]:
+    """Read the annotations of a file without signals, whose times count from its start."""
+    _, annotations, unread = _read_lists(path, header, records)
+    return annotations, _unread(unread)
+
+
+def _unread(count: int) -> tuple[Note, ...]:
+    if not count:
+        return ()
+    return (Note("warning", f"{count} annotations of the file cannot be read: their time is not a number."),)
+
+
 def _read_lists(path: Path, header: Header, records: int) -> tuple[np.ndarray, list[Annotation], int]:
     """Return when each record began (NaN if it does not say), annotations as stamped, and how many cannot be read."""
     stamps = np.full(records, np.nan)
@@ -92,17 +103,32 @@ def _read_lists(path: Path, header: Header, records: int) -> tuple[np.ndarray, l
             at = header.header_bytes + record * header.record_bytes
             for order, (offset, length) in enumerate(columns):
                 file.seek(at + offset)
-                raw = file.read(length) or b""
-                lists = TAL.findall(raw if raw.endswith(b"\x00") else raw + b"\x00")
-                unread += not lists and raw.strip(b"\x00 ") != b""
+                lists, lost = parse_lists(file.read(length) or b"")
+                unread += lost
                 for place, (onset, duration, texts) in enumerate(lists):
-                    if order == 0 and place == 0 and texts.split(b"\x14")[0] == b"":
-                        stamps[record] = float(onset)
-                    annotations += [
-                        Annotation(
-                            float(onset), float(duration) if duration else np.nan, text.decode("utf-8", "replace")
-                        )
-                        for text in texts.split(b"\x14")
-                        if text
-                    ]
+                    if order == 0 and place == 0 and texts and texts[0] == "":
+                        stamps[record] = onset
+                    annotations += [Annotation(onset, duration, text) for text in texts if text]
     return stamps, annotations, unread
+
+
+def parse_lists(raw: bytes) -> tuple[list[tuple[float, float, list[str]]], int]:
+    """Return the time-stamped lists of one annotation signal in one record, and how many cannot be read.
+
+    Args:
+        raw: The bytes of the signal.
+
+    Returns:
+        Onset (s), duration (s, NaN if not stated) and texts of each list. An empty first text is a record's time.
+    """
+    found, unread = [], 0
+    for part in raw.split(b"\x00"):
+        if not part.strip(b" \x14"):
+            continue
+        parsed = TAL.fullmatch(part)
+        if parsed is None:
+            unread += 1
+            continue
+        onset, duration = (float(text.replace(b",", b".")) if text else np.nan for text in parsed.groups()[:2])
+        found.append((onset, duration, [text.decode("utf-8", "replace") for text in parsed[3].split(b"\x14")]))
+    return found, unread
