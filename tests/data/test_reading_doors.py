@@ -13,6 +13,7 @@ import pytest
 
 from tsattn.data.modules import TableData
 from tsattn.data.panel import read_panel
+from tsattn.data.reading import Reading
 from tsattn.data.tables import from_frame
 from tsattn.forecasting.learning import Roles
 
@@ -140,7 +141,7 @@ def test_years_of_items_have_one_step_and_gaps_are_named():
     gap = frame.drop(index=[5, 60])
     with pytest.raises(ValueError, match=r"from 1954 to 1956 in item 'A'.*`freq='1'`"):
         read_panel(gap, ["y"])
-    filled = read_panel(gap, ["y"], freq="1")
+    filled = read_panel(gap, ["y"], how=Reading(freq="1"))
     assert filled.times.tolist() == frame["year"].tolist()
     assert np.flatnonzero(np.isnan(filled.columns["y"])).tolist() == [5, 60]
     with pytest.raises(ValueError, match="has the step 1, expected 5"):
