@@ -194,6 +194,20 @@ def test_a_column_that_tells_series_apart_is_named_by_both_doors(key: str, value
     assert len(read_panel(frame, ["v0"], item=key).items) == 2
 
 
+@pytest.mark.parametrize("in_turns", [False, True])
+def test_series_whose_times_differ_are_not_averaged(in_turns: bool):
+    times = np.concatenate([HOURS[:48], HOURS[:48] + pd.Timedelta("7min")])
+    frame = pd.DataFrame({"meter_id": np.repeat([5, 9], 48), "date": times, "y": WAVE})
+    frame = frame.sort_values("date") if in_turns else frame
+    for more in ({}, {"exclude": "meter_id"}):
+        with pytest.raises(ValueError, match="would mix series: the column 'meter_id' tells 2 series apart"):
+            from_frame(frame, resample="h", **more)
+    parts = pd.DataFrame({"part": np.repeat(["b", "a"], 48), "date": np.r_[HOURS[48:], HOURS[:48]], "y": WAVE})
+    assert from_frame(parts, resample="2h").sizes["time"] == 48  # one series in another order
+    one = frame[frame["meter_id"] == 5]
+    assert from_frame(one, resample="2h").sizes["time"] == 24
+
+
 def test_two_columns_may_tell_series_apart_together():
     frame = pd.DataFrame(
         {
