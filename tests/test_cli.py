@@ -88,7 +88,7 @@ def test_a_column_of_words(tmp_path: Path, frame: pd.DataFrame):
 
 def test_irregular_and_repeated_timestamps_name_the_row_and_the_option(tmp_path: Path, frame: pd.DataFrame):
     gap = write(tmp_path / "gap.csv", frame.drop(index=[100]))
-    assert "--data.resample" in refused(*FIT, "--data.table", gap, cwd=tmp_path)
+    assert "--data.freq" in refused(*FIT, "--data.table", gap, cwd=tmp_path)
     twice = write(tmp_path / "twice.csv", pd.concat([frame[:101], frame[100:]]))
     assert "--data.drop_duplicates" in refused(*FIT, "--data.table", twice, cwd=tmp_path)
 

@@ -7,7 +7,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -381,6 +381,7 @@ class TableSpec:
         columns: Names of the table's columns of items and of times.
         zone: Time zone of the clock, "" if it has none; None if that is not known.
         gaps: Step at which absent rows are missing ones (`freq` of a forecaster's `fit`); "": they are an error.
+        reading: How the table was read, where that is not the default: what `tsattn.data.reading.Reading` holds.
         step: Of a clock of whole numbers, such as years; 0: the clock is of dates, or there is none.
 
     Raises:
@@ -400,9 +401,12 @@ class TableSpec:
     columns: tuple[str, str] = ("item_id", "timestamp")
     zone: str | None = None
     gaps: str = ""
+    reading: dict[str, Any] = field(default_factory=dict)
     step: int = 0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.reading, dict):
+            raise ValueError(f"reading is {self.reading!r}, expected a table of options.")
         if not 1 <= self.targets <= len(self.variates):
             raise ValueError(f"targets is {self.targets}, expected 1 to {len(self.variates)}, the number of variates.")
         if len(self.columns) != 2 or not all(isinstance(name, str) for name in self.columns):

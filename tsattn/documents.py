@@ -74,7 +74,7 @@ def _parse(content: str | bytes, who: str, deepest: int, form: str, load: Callab
     except RecursionError as error:
         raise ValueError(f"{who} is nested more than {deepest} levels deep, expected plain {form}.") from error
     except ValueError as error:
-        raise ValueError(f"{who} is not the {form} that was expected: {error}") from error
+        raise ValueError(f"{who} is not the {form} that was expected: {str(error).rstrip('.')}.") from error
     return found
 
 

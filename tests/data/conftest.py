@@ -13,7 +13,7 @@ from tsattn import messages
 
 OPTIONS = (
     *("table", "timestamp", "time_format", "decimal", "thousands", "encoding", "variate_column", "value_column"),
-    *("exclude", "resample", "drop_duplicates", "target", "exogenous", "known"),
+    *("exclude", "resample", "drop_duplicates", "target", "exogenous", "known", "freq", "snap", "zone", "split"),
 )
 
 

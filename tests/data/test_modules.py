@@ -312,7 +312,7 @@ def test_a_constant_column_is_warned_of_and_stays_finite(caplog: pytest.LogCaptu
 @pytest.mark.parametrize("first", [140, 200])  # after the training rows, or never
 def test_a_column_without_training_values_is_refused(wide: pd.DataFrame, first: int):
     wide["c"] = wide["c"].where(np.arange(200) >= first)
-    with pytest.raises(ValueError, match=r"'c' has no value in the 140 training rows.*--data\.exclude 'c'"):
+    with pytest.raises(ValueError, match=r"'c' has no value in the 140 training rows.*exclude='c'"):
         TableData.from_frame(wide, context=10, horizon=5).prepare()
 
 

@@ -17,6 +17,7 @@ from tsattn.data.panel import (
     read_panel,
     statistics,
 )
+from tsattn.data.reading import Reading
 
 
 def frame(lengths: dict[str, int], freq: str = "h", tz: str | None = None) -> pd.DataFrame:
@@ -93,7 +94,7 @@ def test_rows_without_a_clock_are_counted_in_each_item():
 
 def test_freq_puts_each_item_on_a_grid_of_its_own():
     table = frame({"x": 6, "y": 5}).drop(index=[2, 7, 8])
-    panel = read(table, freq="h")
+    panel = read(table, how=Reading(freq="h"))
     assert panel.begins.tolist() == [0, 6, 11]
     assert np.isnan(panel.columns["a"]).nonzero()[0].tolist() == [2, 7, 8]
     assert panel.columns["k"][2] is None
@@ -120,16 +121,16 @@ def test_rows_off_the_calendar_are_refused_in_a_large_panel_too():
     many = pd.DataFrame({"item_id": np.repeat(np.arange(600), 200), "timestamp": np.tile(times, 600), "a": 1.0})
     assert read_panel(many, ["a"]).frequency == "MS"
     many.loc[77_777, "timestamp"] += pd.Timedelta("3D")
-    said = "steps from 2014-09-01 00:00:00 to 2014-10-04 00:00:00 in item 388, expected a regular step of MS; pass"
+    said = r"steps from 2014-09-01 00:00:00 to 2014-10-04 00:00:00 in item 388, expected .* `snap='MS'`"
     with pytest.raises(ValueError, match=said):
         read_panel(many, ["a"])
 
 
 def test_a_holiday_among_business_days_is_no_change_of_the_step():
     table = frame({"x": 60}, "B")
-    with pytest.raises(ValueError, match=r"to 2024-05-02 00:00:00, expected a regular step of B; pass `freq='B'`"):
+    with pytest.raises(ValueError, match=r"to 2024-05-02 00:00:00, expected a regular step of B; take .*`freq='B'`"):
         read(table[table["timestamp"] != "2024-05-01"])
-    found = read(table[table["timestamp"] != "2024-05-01"], freq="B")
+    found = read(table[table["timestamp"] != "2024-05-01"], how=Reading(freq="B"))
     assert found.rows == 60
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from tsattn.data.modules import TableData
 from tsattn.data.panel import read_panel
+from tsattn.data.reading import Reading
 from tsattn.data.tables import from_frame
 from tsattn.forecasting.learning import Roles
 
@@ -140,7 +141,7 @@ def test_years_of_items_have_one_step_and_gaps_are_named():
     gap = frame.drop(index=[5, 60])
     with pytest.raises(ValueError, match=r"from 1954 to 1956 in item 'A'.*`freq='1'`"):
         read_panel(gap, ["y"])
-    filled = read_panel(gap, ["y"], freq="1")
+    filled = read_panel(gap, ["y"], how=Reading(freq="1"))
     assert filled.times.tolist() == frame["year"].tolist()
     assert np.flatnonzero(np.isnan(filled.columns["y"])).tolist() == [5, 60]
     with pytest.raises(ValueError, match="has the step 1, expected 5"):
@@ -191,6 +192,20 @@ def test_a_column_that_tells_series_apart_is_named_by_both_doors(key: str, value
     spread = from_frame(frame, variate_column=found[1], value_column=found[2])
     assert spread["variate"].values.tolist() == [str(value) for value in values]
     assert len(read_panel(frame, ["v0"], item=key).items) == 2
+
+
+@pytest.mark.parametrize("in_turns", [False, True])
+def test_series_whose_times_differ_are_not_averaged(in_turns: bool):
+    times = np.concatenate([HOURS[:48], HOURS[:48] + pd.Timedelta("7min")])
+    frame = pd.DataFrame({"meter_id": np.repeat([5, 9], 48), "date": times, "y": WAVE})
+    frame = frame.sort_values("date") if in_turns else frame
+    for more in ({}, {"exclude": "meter_id"}):
+        with pytest.raises(ValueError, match="would mix series: the column 'meter_id' tells 2 series apart"):
+            from_frame(frame, resample="h", **more)
+    parts = pd.DataFrame({"part": np.repeat(["b", "a"], 48), "date": np.r_[HOURS[48:], HOURS[:48]], "y": WAVE})
+    assert from_frame(parts, resample="2h").sizes["time"] == 48  # one series in another order
+    one = frame[frame["meter_id"] == 5]
+    assert from_frame(one, resample="2h").sizes["time"] == 24
 
 
 def test_two_columns_may_tell_series_apart_together():

@@ -152,7 +152,7 @@ def test_a_gap_names_the_row_both_times_and_the_option(wide: pd.DataFrame):
         from_frame(wide.drop(index=[50, 120]))
     text = message(error)
     assert "2024-03-03 01:00:00 to 2024-03-03 03:00:00 in data row 51" in text
-    assert "--data.resample h" in text
+    assert "--data.freq h" in text
 
 
 def test_a_repeated_time_names_the_row_and_the_option(wide: pd.DataFrame, caplog: pytest.LogCaptureFixture):

@@ -265,7 +265,7 @@ def test_a_device_that_is_not_there_is_said_in_a_sentence():
 def test_recordings_that_break_the_contract_are_refused(made: dict[str, Path], tmp_path: Path):
     volts = edf(tmp_path / "in" / "v.edf", scale=1e-3)
     message = refused_detect(made, "--out", tmp_path / "e.tsv", recording=volts)
-    assert re.search("rec-[0-9a-f]{12}: The values look like millivolts read as microvolts.*pass --unit mV", message)
+    assert re.search("rec-[0-9a-f]{12}: The values look like millivolts read as microvolts.*pass `--unit mV`", message)
     assert "implausible" not in message  # there is no such option here
     run(made | {"recording": volts}, "--out", tmp_path / "e.tsv", "--unit", "mV")
     message = refused_detect(made, "--out", tmp_path / "f.tsv", recording=tmp_path / "none.edf")

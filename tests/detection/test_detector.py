@@ -191,7 +191,7 @@ def test_a_detector_that_does_not_know_its_preparation_reads_what_it_gets_and_sa
 
 
 def test_values_in_volts_that_do_not_say_so_are_refused():
-    with pytest.raises(ValueError, match=r"array: The values look like volts read as microvolts.*pass unit='V'"):
+    with pytest.raises(ValueError, match=r"array: The values look like volts read as microvolts.*pass `unit='V'`"):
         detector().detect(from_array(values(5, 120.0, RAW) * 1e-6, RAW))
 
 

@@ -47,11 +47,11 @@ def test_the_forecast_is_in_the_tables_units(forecaster: Forecaster, frame: pd.D
     assert forecaster.predict_df(frame)["predictions"].to_numpy() == pytest.approx(expected, rel=1e-5)
 
 
-def test_time_zones_are_kept(forecaster: Forecaster, frame: pd.DataFrame):
+def test_times_in_a_zone_are_refused_by_a_forecaster_of_times_without_one(forecaster: Forecaster, frame: pd.DataFrame):
     clock = frame.columns[0]
     frame[clock] = pd.to_datetime(frame[clock]).dt.tz_localize("UTC")
-    found = forecaster.predict_df(frame)["timestamp"]
-    assert str(found.dt.tz) == "UTC"
+    with pytest.raises(ValueError, match="are in the zone UTC, those of the training have none"):
+        forecaster.predict_df(frame)
 
 
 def test_a_history_that_is_too_short_is_read_as_missing_before_its_first_row(

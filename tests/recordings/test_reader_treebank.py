@@ -120,5 +120,5 @@ def test_a_link_out_a_cut_file_and_cut_labels_are_refused(tmp_path: Path):
         only(root)
     (root / "sub_1_trial002.h5").write_bytes(whole)
     (root / "electrode_labels/sub_1/electrode_labels.json").write_text('["T1a1", ')
-    with pytest.raises(ValueError, match="is not JSON: cut short"):
+    with pytest.raises(ValueError, match=r"is not the JSON that was expected.* Is it cut short"):
         only(root)

@@ -303,7 +303,7 @@ def test_an_edited_file_is_not_believed(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("no json", "is no JSON file"),
+        ("no json", "is not the JSON that was expected"),
         ("[]", 'no list "spans"'),
         ('{"spans": [{"recording": "a"}]}', "span 0 is"),
         ('{"spans": [], "version": 99}', "version 99"),

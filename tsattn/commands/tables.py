@@ -1,11 +1,12 @@
 """Commands on tables: forecast, data, configs."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pandas as pd
-    import xarray as xr
+
+    from tsattn.data.reading import Reading
 
 
 def forecast(
@@ -20,16 +21,22 @@ def forecast(
     item_id: str | None = None,
     timestamp: str | None = None,
     time_format: str | None = None,
-    decimal: str = ".",
+    zone: str | None = None,
+    decimal: str | None = None,
     thousands: str | None = None,
     encoding: str | None = None,
     variate_column: str | None = None,
     value_column: str | None = None,
+    freq: str | None = None,
+    snap: str | None = None,
     resample: str | None = None,
     drop_duplicates: bool = False,
     overwrite: bool = False,
 ) -> None:
     """Forecast the steps that follow a table's last row, or each item's.
+
+    The table is read as the one of the training was: what was said there about its clock and its numbers holds, unless
+    another option is given here.
 
     Args:
         checkpoint: A run's best.ckpt or an exported folder.
@@ -41,19 +48,25 @@ def forecast(
         horizon: Steps; default: the trained horizon. A longer one is forecast in blocks.
         quantiles: Levels between those that the forecaster has; default: those.
         item_id: Column of items, if the table has many that are not to be mixed.
-        timestamp: Name of the time column, if it is not found by itself; "[date, time]" joins two.
-        time_format: How times are written, as in strptime ("%d/%m/%Y %H:%M"), or epoch_s, epoch_ms, excel, steps.
-        decimal: What stands before the decimals in a text file.
-        thousands: What stands between the thousands in a text file; `none`: nothing.
-        encoding: Of a text file; default: UTF-8, else Windows-1252 with a warning.
-        variate_column: Of a long table, the column that names the variate.
-        value_column: Of a long table, the column that holds the values.
-        resample: Bring the rows to this step first, by the mean ("1h").
-        drop_duplicates: Keep the first of rows with equal timestamps.
+        timestamp: Name of the time column; "[date, time]" joins two; default: as in the training, or found.
+        time_format: How times are written, as in strptime ("%d/%m/%Y %H:%M"), or epoch_s, epoch_ms, excel, steps;
+            default: as in the training.
+        zone: Time zone of times that are written without one ("Europe/Berlin"); default: as in the training.
+        decimal: What stands before the decimals in a text file; default: as in the training, else a point.
+        thousands: What stands between the thousands in a text file; `none`: nothing; default: as in the training.
+        encoding: Of a text file; default: as in the training, else UTF-8, else Windows-1252 with a warning.
+        variate_column: Of a long table, the column that names the variate; default: as in the training.
+        value_column: Of a long table, the column that holds the values; default: as in the training.
+        freq: Step at which absent rows are missing ones ("1h"); default: as in the training.
+        snap: Step to whose nearest point each time is moved ("1h"); default: as in the training.
+        resample: Step to which the rows are averaged ("1h"); default: as in the training.
+        drop_duplicates: Keep the first of rows with equal timestamps; so it is if the training did it.
         overwrite: Write over files that exist already.
     """
+    import dataclasses
+
     from tsattn import files
-    from tsattn.data.tables import from_frame, read_frame, read_table
+    from tsattn.data.reading import Reading
     from tsattn.forecasting.forecaster import Forecaster
 
     if format not in ("long", "wide"):
@@ -67,77 +80,54 @@ def forecast(
     forecaster = Forecaster.from_pretrained(checkpoint)
     spec = forecaster.spec
     assert spec is not None
-    written = (decimal, thousands, encoding)
-    read = [*spec.variates, *(c.name for c in spec.covariates if c.categories is None)]
-    of_text: dict[str, Any] = {"skip": [timestamp] if timestamp else [], "only": None if value_column else read}
-    frame, has_clock = read_frame(table, *written, **of_text)
-    names = {str(name).strip() for name in frame.columns}
-    many = (
-        item_id is not None or bool(names & {"item_id", spec.columns[0]}) or any(c.categories for c in spec.covariates)
-    )
-    how: dict[str, Any] = {"time_format": time_format, "resample": resample, "drop_duplicates": drop_duplicates}
-    of_long: dict[str, Any] = {"variate_column": variate_column, "value_column": value_column}
-    as_it_is = many or bool(spec.gaps and not any([resample, drop_duplicates, *of_long.values()]))
+    given = {
+        "timestamp": timestamp, "time_format": time_format, "zone": zone, "decimal": decimal, "thousands": thousands,
+        "encoding": encoding,
+        "variate_column": variate_column, "value_column": value_column, "freq": freq, "snap": snap,
+        "resample": resample, "drop_duplicates": drop_duplicates or None,
+    }  # fmt: skip
+    trained = Reading.of(spec)
+    how, changed = trained.replaced(given)
+    told = [text for text, name in changed if getattr(trained, name) not in (None, False)]
+    if told:
+        print(f"read otherwise than in the training: {', '.join(told)}")
+    forecaster.spec = dataclasses.replace(spec, reading=how.to_plain(), gaps=how.freq or "")
+    numbers = [*spec.variates, *(c.name for c in spec.covariates if c.categories is None)]
+    history, has_clock = _frame(table, how, numbers)
+    ahead = None if future is None else _frame(future, how, numbers)[0]
+    clock = timestamp if has_clock else "none"
     try:
-        if as_it_is:
-            if any(how[key] for key in ("resample", "drop_duplicates")) or any(of_long.values()):
-                raise ValueError(
-                    "--resample, --drop_duplicates, --variate_column and --value_column are of a table of one item, "
-                    "expected none of them with items or categories."
-                )
-            history, clock = _with_times(frame, timestamp, time_format, table), timestamp
-            ahead = None
-            if future is not None:
-                ahead = _with_times(read_frame(future, *written, **of_text)[0], timestamp, time_format, future)
-        else:
-            clock = None
-            time_column = timestamp if has_clock else "none"
-            history = _of_one(
-                from_frame(frame, timestamp=time_column, columns=spec.columns_read, source=str(table), **how, **of_long)
-            )
-            ahead = None
-            if future is not None:
-                future_table = read_table(
-                    future, timestamp=timestamp, columns=spec.known_names, decimal=decimal, thousands=thousands,
-                    encoding=encoding, **how,
-                )  # fmt: skip
-                ahead = _of_one(future_table)
-        columns = {"item_id": item_id, "timestamp": clock}
-        made = forecaster.predict_df(history, ahead, horizon=horizon, quantile_levels=quantiles, **columns)
-    except ValueError as problem:  # the options that mend a table have no prefix here
-        told = str(problem).replace("--data.", "--").replace("`future_df`", "`--future`")
-        raise ValueError(told.replace("future_df", "The table of --future")) from problem
+        made = forecaster.predict_df(
+            history, ahead, horizon=horizon, quantile_levels=quantiles, item_id=item_id, timestamp=clock
+        )
+    except ValueError as problem:
+        sentence = str(problem).replace("`future_df`", "`--future`").replace("future_df", "The table of --future")
+        raise ValueError(sentence.replace("The table ", f"{table} ", 1)) from problem
+    picture = made
+    many = made.columns[0] in {str(name).strip() for name in history.columns} - set(spec.columns_read)
+    if not many:
+        made = made.rename(columns={made.columns[1]: "timestamp"})
     if format == "wide":
         keys = list(made.columns[:2]) if many else [made.columns[1]]
         written = made.pivot(index=keys, columns="target_name", values="predictions")
         written = written[list(spec.target_names)].rename_axis(columns=None).reset_index()
     else:
         written = made
-    if out.suffix == ".parquet":
-        content = written.to_parquet()
-    else:
-        content = written.to_csv(index=False, float_format="%.10g").encode()
+    content = written.to_parquet() if out.suffix == ".parquet" else written.to_csv(index=False).encode()
     files.write_atomically(out, lambda file: file.write(content))
     print(f"{len(written)} rows written to {out}")
     if plot is not None:
-        forecaster.plot(made, history, out=plot, overwrite=overwrite)
+        forecaster.plot(picture, history, out=plot, overwrite=overwrite)
         print(f"picture written to {plot}")
 
 
-def _of_one(table: "xr.Dataset") -> "pd.DataFrame":
-    """Return a table of one item as a frame whose index is the time, or with a column of it if it is whole numbers."""
-    frame = table["values"].to_dataset("variate").to_dataframe()
-    return frame.reset_index(names="timestamp") if table.attrs["step"] else frame
+def _frame(path: Path, how: "Reading", numbers: list[str]) -> "tuple[pd.DataFrame, bool]":
+    """Read a file as a training's was; return it and whether a clock may be expected in it."""
+    from tsattn.data.table_files import read_frame
 
-
-def _with_times(frame: "pd.DataFrame", timestamp: str | None, time_format: str | None, path: Path) -> "pd.DataFrame":
-    """Read times that are written in another way than pandas expects."""
-    from tsattn.data.tables import find_clock
-
-    if time_format is None:
-        return frame
-    times, name = find_clock(frame, timestamp, time_format, str(path))
-    return frame.assign(**{name: times})
+    clock = [how.timestamp] if isinstance(how.timestamp, str) else list(how.timestamp or ())
+    only = numbers if how.value_column is None else None
+    return read_frame(path, how.decimal, how.thousands, how.encoding, skip=clock, only=only)
 
 
 def data_list() -> None:

@@ -4,6 +4,7 @@ A key is a column of few values beside which every time is there once. A column 
 to row, first in the file or under a usual name.
 """
 
+import itertools
 import logging
 from collections.abc import Sequence
 
@@ -131,6 +132,35 @@ def likely_keys(frame: pd.DataFrame, times: Int[np.ndarray, " row"], without: Se
             if once(pd.factorize(codes)[0]):
                 return [one, other]
     return []
+
+
+def mixed(frame: pd.DataFrame, times: Int[np.ndarray, " row"], without: Sequence[str] = ()) -> str:
+    """Name the column whose series would be averaged with one another though no time repeats; "" if there is none.
+
+    Series one below the other make the times go back where one ends; series in turns are known by the column's name.
+
+    Args:
+        frame: All columns that the table has.
+        times: Of every row, as whole numbers.
+        without: Columns that are the clock.
+    """
+    back = np.flatnonzero(np.diff(times) < 0) + 1
+    for name in frame.columns:
+        column = frame[name]
+        if name in without or pd.api.types.is_float_dtype(column.dtype) or column.isna().any():
+            continue
+        codes, values = pd.factorize(column)
+        if not 2 <= len(values) <= max(len(frame) // 3, 2):
+            continue
+        changes = np.flatnonzero(np.diff(codes) != 0) + 1
+        below = len(back) > 0 and len(changes) == len(values) - 1 and set(back) <= set(changes)
+        if below:  # parts of one series that stand in another order do not overlap
+            spans = sorted((times[codes == code].min(), times[codes == code].max()) for code in range(len(values)))
+            below = any(begin < end for (_, end), (begin, _) in itertools.pairwise(spans))
+        ids = _bare(name).endswith("id") and len(changes) > len(values)
+        if below or (ids and len(np.unique(times)) == len(times)):
+            return name
+    return ""
 
 
 def many(times: Int[np.ndarray, " row"]) -> bool:

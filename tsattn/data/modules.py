@@ -4,6 +4,7 @@
 keeps the standardised values in one buffer on the training device, from which windows are gathered (`windows.py`).
 """
 
+import dataclasses
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,10 +18,12 @@ import xarray as xr
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tsattn import typed
-from tsattn.contracts import Covariate, Fill, TableSpec
-from tsattn.data import calendar, fetch, panel, tables
+from tsattn import messages, typed
+from tsattn.contracts import Fill, TableSpec
+from tsattn.data import calendar, fetch, grid, panel, tables
 from tsattn.data.calendar import Marks
+from tsattn.data.reading import Reading
+from tsattn.data.specify import specify
 from tsattn.data.windows import Split, WindowLoader, Windows, window_starts
 
 log = logging.getLogger(__name__)
@@ -67,7 +70,12 @@ class TableData(lightning.LightningDataModule):
             "linear" (between neighbours in time, of which one lies after the gap: a context may then hold something of
             what is to be forecast, which is warned of); None: the benchmark's, else "none".
             Forecasts are never compared with filled values.
-        resample: Step to which rows are averaged, such as "1h"; empty bins are missing.
+        freq: Step at which absent rows are missing ones ("h"), then and in every table that is forecast later; None:
+            an absent row is an error.
+        snap: Step to whose nearest point each time is moved ("1h"), for stamps that jitter; every row stays.
+        resample: Longer step to which rows are averaged ("1h"); empty bins are missing, and a first or last bin that is
+            not full is left out.
+        zone: Time zone of the clock ("Europe/Berlin"): times are brought there, and times without a zone are of it.
         drop_duplicates: Keep the first of several rows with the same time.
         season: Steps of one season for the seasonal-naive score; None: the benchmark's, else the calendar's.
         seed: Of the order of the training windows.
@@ -101,7 +109,10 @@ class TableData(lightning.LightningDataModule):
         batch_size: int = 32,
         eval_batch_size: int | None = None,
         fill: Fill | None = None,
+        freq: str | None = None,
+        snap: str | None = None,
         resample: str | None = None,
+        zone: str | None = None,
         drop_duplicates: bool = False,
         season: int | None = None,
         seed: int = 0,
@@ -147,7 +158,10 @@ class TableData(lightning.LightningDataModule):
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.fill = fill
+        self.freq = freq
+        self.snap = snap
         self.resample = resample
+        self.zone = zone
         self.drop_duplicates = drop_duplicates
         self.season = season
         self.seed = seed
@@ -155,6 +169,7 @@ class TableData(lightning.LightningDataModule):
         self._frame: pd.DataFrame | None = None
         self._table: xr.Dataset | None = None
         self._known_columns: dict[str, np.ndarray] = {}
+        self._training_zone: str | None = None
         self._targets = 0
         self._parts: dict[Part, Split] = {}
         self._spec: TableSpec | None = None
@@ -185,28 +200,56 @@ class TableData(lightning.LightningDataModule):
             return
         table = self._read()
         order, targets = self._columns([str(name) for name in table["variate"].values])
-        known = {name: table["values"].sel(variate=name).values for name in self.known}
+        rows = table.sizes["time"]
+        parts = self._split_rows(rows)
+        frequency = table.attrs["frequency"]
+        marks = self._mark_names(frequency)
+        columns = dict(zip(map(str, table["variate"].values), table["values"].values, strict=True))
+        alone = np.array([panel.ALONE], dtype=object)
+        whole = panel.Panel(
+            alone, np.array([0, rows]), table.indexes["time"], columns, frequency, int(table.attrs["step"])
+        )
+        train = np.zeros(rows, dtype=bool)
+        train[parts["train"].begin : parts["train"].end] = True
+        clock = table.attrs["clock"]
+        named = clock[0] if len(clock) == 1 and self.timestamp is not None else "timestamp"
+        spec = specify(
+            whole,
+            train,
+            targets=order[:targets],
+            past=order[targets:],
+            covariates=[(name, "known", False) for name in self.known],
+            marks=marks,
+            season=self._season,
+            fill=self._fill,
+            names=("item_id", named),
+            units=table.attrs["units"],
+            how=self._reading(table),
+            mend=lambda name: messages.advice("leave it out by {exclude}", "move the borders by {split}", exclude=name),
+        )
         if order != list(table["variate"].values):
             table = table.sel(variate=order)
-        parts = self._split_rows(table.sizes["time"])
-        marks = self._mark_names(table.attrs["frequency"])
-        values = table["values"].values
-        train = slice(parts["train"].begin, parts["train"].end)
-        mend = "leave it out of `--data.known`, or move the borders by `--data.split`"
-        covariates = tuple(panel.fit_covariate(n, "known", rows[train], False, mend) for n, rows in known.items())
-        spec = _fit(
-            values[:, train],
-            tuple(order),
-            targets,
-            table.attrs["frequency"],
-            marks,
-            self._season(table.attrs["frequency"]),
-            self._fill,
-            covariates,
-            int(table.attrs["step"]),
-        )
         self._table, self._targets, self._parts, self._spec = table, targets, parts, spec
-        self._known_columns = known
+        self._known_columns = {name: columns[name] for name in self.known}
+
+    def _reading(self, table: xr.Dataset) -> Reading:
+        """Return how the table was read, its columns by the names that they have in it."""
+        reading = Reading(
+            timestamp="none" if self.timestamp == "none" else None,
+            time_format=self.time_format,
+            zone=self.zone,
+            decimal=self.decimal,
+            thousands=self.thousands,
+            encoding=self.encoding,
+            variate_column=self.variate_column,
+            value_column=self.value_column,
+            exclude=tuple(str(name) for name in table.attrs["excluded"]),
+            drop_duplicates=self.drop_duplicates,
+            snap=self.snap,
+            resample=self.resample,
+            freq=self.freq,
+        )
+        return reading.found(table.attrs["clock"])
 
     def _read(self) -> xr.Dataset:
         options: dict[str, Any] = {
@@ -215,8 +258,12 @@ class TableData(lightning.LightningDataModule):
             "variate_column": self.variate_column,
             "value_column": self.value_column,
             "exclude": () if self.exclude is None else self.exclude,
+            "zone": self.zone,
+            "snap": self.snap,
             "resample": self.resample,
+            "freq": self.freq,
             "drop_duplicates": self.drop_duplicates,
+            "training": self._training_zone,
             "keep": self._named(),
             "columns": self._only(),
         }
@@ -236,7 +283,7 @@ class TableData(lightning.LightningDataModule):
                 path,
                 self.benchmark.name,
             )
-        mended = self.resample is not None or self.drop_duplicates
+        mended = self.drop_duplicates or any(step is not None for step in (self.snap, self.resample, self.freq))
         return tables.read_table(path, clock="strict" if mended else self.benchmark.clock, **options)
 
     def _named(self) -> list[str]:
@@ -331,12 +378,13 @@ class TableData(lightning.LightningDataModule):
             raise ValueError(f'marks is "{marks}" but the table has no times, expected "none"; check `--data.marks`.')
         return calendar.feature_names(frequency, marks)
 
-    def _season(self, frequency: str) -> int:
+    @property
+    def _season(self) -> int | None:
         if self.season is not None:
             return self.season
         if self.benchmark is not None and self.resample is None:
             return self.benchmark.season
-        return calendar.season_of(frequency)
+        return None
 
     @property
     def _fill(self) -> Fill:
@@ -444,27 +492,12 @@ class TableData(lightning.LightningDataModule):
         Raises:
             ValueError: If `spec` is of other columns than this table.
         """
+        spec = self.spec if spec is None else spec
+        self._fit_to(spec)
         own = self.spec
-        spec = own if spec is None else spec
         key = (spec, torch.device(device))
         if self._windows is not None and self._windows[0] == key:
             return self._windows[1]
-        if (spec.variates, spec.targets) != (own.variates, own.targets):
-            raise ValueError(
-                f"The model was trained on the targets {list(spec.target_names)} and the exogenous columns "
-                f"{list(spec.variates[spec.targets :])}, the table has the targets {list(own.target_names)} and the "
-                f"exogenous columns {list(own.variates[own.targets :])}; set `--data.target` and `--data.exogenous`."
-            )
-        if [c.name for c in spec.covariates] != self.known:
-            raise ValueError(
-                f"The model was trained with the columns {[c.name for c in spec.covariates]} known ahead, the data has "
-                f"{self.known}; set `--data.known`."
-            )
-        if (spec.frequency, spec.step) != (own.frequency, own.step):
-            raise ValueError(
-                f"The model was trained at the step {spec.frequency or spec.step or 'unknown'}, the table has "
-                f"{own.frequency or own.step or 'unknown'}; bring it there by `--data.resample {spec.frequency}`."
-            )
         table = self.dataset_
         values = spec.standardise(torch.from_numpy(np.require(table["values"].values, requirements="W")))
         observed = truth = None
@@ -483,6 +516,29 @@ class TableData(lightning.LightningDataModule):
         self._windows = (key, windows)
         return windows
 
+    def _fit_to(self, spec: TableSpec) -> None:
+        """Refuse a table of other columns or another step than a training had; take its time zone."""
+        own = self.spec
+        if spec.frequency and own.frequency and spec.zone is not None and spec.zone != own.zone:
+            self._training_zone, self._table = spec.zone, None  # read again, in the zone of the training
+            own = self.spec
+        if (spec.variates, spec.targets) != (own.variates, own.targets):
+            raise ValueError(
+                f"The model was trained on the targets {list(spec.target_names)} and the exogenous columns "
+                f"{list(spec.variates[spec.targets :])}, the table has the targets {list(own.target_names)} and the "
+                f"exogenous columns {list(own.variates[own.targets :])}; set `--data.target` and `--data.exogenous`."
+            )
+        if [c.name for c in spec.covariates] != self.known:
+            raise ValueError(
+                f"The model was trained with the columns {[c.name for c in spec.covariates]} known ahead, the data has "
+                f"{self.known}; set `--data.known`."
+            )
+        if not calendar.same_step(spec.frequency, own.frequency) or spec.step != own.step:
+            raise ValueError(
+                f"The model was trained at the step {spec.frequency or spec.step or 'unknown'}, the table has "
+                f"{own.frequency or own.step or 'unknown'}; {grid.ways_to(spec.frequency, own.frequency)}."
+            )
+
     # Lightning ---------------------------------------------------------------------------------------------------
 
     def setup(self, stage: str | None = None) -> None:
@@ -492,9 +548,19 @@ class TableData(lightning.LightningDataModule):
             ValueError: As `prepare`; or if values are missing and the network cannot do with that.
         """
         self.prepare()
-        missing = sum(self.missing.values())
         module = None if self.trainer is None else self.trainer.lightning_module
         network = getattr(module, "network", None)
+        if self._spec is not None and not getattr(network, "reads_known", True):
+            self._spec = dataclasses.replace(self._spec, marks=())
+        trained = getattr(module, "spec", None)
+        if trained is not None:
+            self._fit_to(trained)
+        missing = sum(self.missing.values())
+        for level in getattr(network, "levels", None) or ():
+            if f"{level:.12g}" in self.spec.columns:
+                raise ValueError(
+                    f"{level:.12g} is the column of times, expected another name: a forecast calls a quantile so."
+                )
         ahead = getattr(network, "future_covariates", None)
         if network is not None and ahead != (len(self.known) or None):
             raise ValueError(
@@ -627,26 +693,3 @@ def _part_lengths(rows: int, wanted: Sequence[float | int], rounding: str) -> tu
     n_train, n_test = int(train * rows), int(test * rows)
     n_val = rows - n_train - n_test if total > 1 - 1e-9 and val > 0 else int(val * rows)
     return n_train, n_val, n_test
-
-
-def _fit(
-    train: Float[np.ndarray, "variate time"],
-    variates: tuple[str, ...],
-    targets: int,
-    frequency: str,
-    marks: tuple[str, ...],
-    season: int,
-    fill: Fill,
-    covariates: tuple[Covariate, ...],
-    step: int,
-) -> TableSpec:
-    """Take mean and standard deviation (ddof 0) of the observed training rows."""
-    mean, scale = [], []
-    for name, row in zip(variates, train, strict=True):  # one variate at a time: no copy of the table
-        mend = f"leave it out by `--data.exclude {name!r}`, or move the borders by `--data.split`"
-        middle, spread = panel.statistics(name, row, mend)
-        mean.append(middle)
-        scale.append(spread)
-    return TableSpec(
-        variates, targets, tuple(mean), tuple(scale), frequency, marks, season, fill, covariates, step=step
-    )

@@ -9,6 +9,7 @@ import datetime
 import decimal
 import fractions
 import logging
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 Kind = Literal["numbers", "truth values", "times", "text", "empty"]
 
 EXACT = 2**53  # whole numbers up to here have a float64 of their own
+_MANY = 2000  # cells that tell what a column holds
 _SAMPLE = 200  # different cells; a column is text if none of so many is a number
 _BLANKS = " \u00a0\u2007\u2009\u202f"  # what typesetters put between thousands
 _SIGNS = re.compile(r"[%‰€$£¥₹₽₩]|\b(?:EUR|USD|GBP|CHF|JPY|CNY|INR|SEK|NOK|DKK|PLN|CZK|Fr|kr)\b\.?")
@@ -232,24 +234,30 @@ def _floats(column: pd.Series) -> tuple[Float[np.ndarray, " row"], int | None, b
     if pd.api.types.is_datetime64_any_dtype(dtype) or dtype.kind in "mc":
         return np.full(len(column), np.nan), 0, False
     cells = column.astype(object).to_numpy()
-    values, bad, lost = np.full(len(cells), np.nan), None, False
-    for row, cell in enumerate(cells):
-        if isinstance(cell, str):
-            text = _clean(cell)
-            if not text:
-                continue
-            if _UNGROUPED["."].fullmatch(text) or _WORDS.fullmatch(text):
-                values[row] = float(text)
-                continue
-        elif isinstance(cell, (int, float, decimal.Decimal, fractions.Fraction, np.number, np.bool_)):
-            values[row] = float(cell)
-            whole = isinstance(cell, (int, np.integer, decimal.Decimal))
-            lost = lost or bool(whole and abs(values[row]) > EXACT and int(cell) != int(values[row]))
-            continue
-        elif pd.isna(cell) is True:
-            continue
-        bad = row if bad is None else bad
-    return values, bad, lost
+    is_text = np.fromiter((isinstance(cell, str) for cell in cells), dtype=bool, count=len(cells))
+    values, wrong = np.full(len(cells), np.nan), np.zeros(len(cells), dtype=bool)
+    codes, texts = pd.factorize(cells[is_text])
+    known = [_of_text(text) for text in texts]
+    values[is_text] = np.array([value if value is not None else np.nan for value in known])[codes] if known else []
+    wrong[is_text] = np.array([value is None for value in known], dtype=bool)[codes] if known else []
+    others = np.flatnonzero(~is_text)
+    found = pd.to_numeric(pd.Series(cells[others], dtype=object), errors="coerce")
+    values[others] = np.nan if pd.api.types.is_complex_dtype(found.dtype) else found.to_numpy(dtype=np.float64)
+    odd = others[np.isnan(values[others]) & ~np.asarray(pd.isna(cells[others]))]
+    for row in odd:  # `Decimal` and `Fraction`; all else is no number
+        wrong[row] = not _is_number(cells[row])
+        values[row] = np.nan if wrong[row] else float(cells[row])
+    large = others[np.abs(values[others]) > EXACT]
+    lost = any(isinstance(cells[row], (int, np.integer)) and int(cells[row]) != int(values[row]) for row in large)
+    return values, int(wrong.argmax()) if wrong.any() else None, lost
+
+
+def _of_text(text: str) -> float | None:
+    """Read a text in the plain format; NaN if it is blank, None if it is no number."""
+    cell = _clean(text)
+    if not cell:
+        return math.nan
+    return float(cell) if _UNGROUPED["."].fullmatch(cell) or _WORDS.fullmatch(cell) else None
 
 
 def to_numbers(column: pd.Series) -> tuple[Float[np.ndarray, " row"], int | None]:
@@ -276,6 +284,8 @@ def kind(column: pd.Series) -> Kind:
     if pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_complex_dtype(dtype):
         return "numbers"
     cells = column.dropna()
+    if len(cells) > _MANY:  # an error among them is found when they are read
+        cells = cells.iloc[:: len(cells) // _MANY]
     found = pd.unique(cells.map(lambda cell: _clean(cell) if isinstance(cell, str) else cell).astype(object))
     distinct = [cell for cell in found if not (isinstance(cell, str) and not cell)]
     if not distinct:

@@ -23,11 +23,14 @@ from torch import Tensor
 
 from tsattn.contracts import Covariate, Fill, ForecastNetwork, TableSpec
 from tsattn.data import clock as clocks
-from tsattn.data import keys, repeated, tables
-from tsattn.data.calendar import as_calendar, calendar_features, is_fixed, same_step
+from tsattn.data import grid, keys, repeated, tables, zones
+from tsattn.data.calendar import calendar_features, same_step
 from tsattn.data.clock import Clock
+from tsattn.data.grid import fixed_step
 from tsattn.data.numbers import hint
+from tsattn.data.reading import Reading
 from tsattn.data.windows import Windows
+from tsattn.data.wording import advice
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +49,7 @@ class Panel:
         columns: float64, NaN where missing, or text, None where missing; by the column's name.
         frequency: Step as a pandas alias; "" without a clock of dates.
         step: Of a clock of whole numbers (years, steps); 0: there is no such clock.
+        clock: Columns that the times were read from; none if they are the index, or there are none.
     """
 
     items: np.ndarray
@@ -54,6 +58,7 @@ class Panel:
     columns: Mapping[str, np.ndarray]
     frequency: str
     step: int = 0
+    clock: tuple[str, ...] = ()
 
     @property
     def has_clock(self) -> bool:
@@ -73,7 +78,7 @@ class Panel:
     @property
     def zone(self) -> str:
         """Time zone of the clock; "" if it has none."""
-        return str(getattr(self.times, "tz", None) or "")
+        return zones.zone_of(self.times)
 
     def values(self, names: Sequence[str]) -> Float[np.ndarray, "column time"]:
         """Return columns of numbers."""
@@ -101,8 +106,7 @@ class Panel:
         made: dict[tuple[Any, int], pd.DatetimeIndex] = {}
         for time, count in zip(start, counts, strict=True):
             if (time, count) not in made:
-                ends: dict[str, Any] = {"start": time} if direction > 0 else {"end": time}
-                line = pd.date_range(periods=count + 1, freq=self.frequency, **ends)
+                line = grid.line(time, direction * (int(count) + 1), self.frequency)
                 made[time, count] = line[1:] if direction > 0 else line[:-1]
         lines = [made[time, count].as_unit(start.unit).asi8 for time, count in zip(start, counts, strict=True)]
         return _same_clock(np.concatenate(lines), start)
@@ -191,12 +195,6 @@ def _same_clock(ticks: np.ndarray, like: pd.DatetimeIndex) -> pd.DatetimeIndex:
     return times if like.tz is None else times.tz_localize("UTC").tz_convert(like.tz)
 
 
-def fixed_step(frequency: str) -> int | None:
-    """Return the nanoseconds of a step that is always as long; None of months, business days and days of a zone."""
-    offset = pd.tseries.frequencies.to_offset(frequency)
-    return int(pd.Timedelta(offset).value) if is_fixed(offset) else None
-
-
 def read_panel(
     frame: pd.DataFrame,
     numbers: Sequence[str],
@@ -204,8 +202,9 @@ def read_panel(
     *,
     item: str | None = None,
     timestamp: str | Sequence[str] | None = None,
-    freq: str | None = None,
+    how: Reading | None = None,
     frequency: str | None = None,
+    zone: str | None = None,
     step: int | None = None,
     what: str = "The table",
 ) -> Panel:
@@ -219,16 +218,17 @@ def read_panel(
         timestamp: Column of times; several: day and time of day, or year, month, day, ..., to be joined; None: found (a
             DatetimeIndex, or the column that parses to times that go forward); "none": the rows are equally spaced
             and have no times.
-        freq: Step to bring the rows to ("h"; "1" of years or steps): absent rows become missing ones; None: they are
-            an error.
+        how: How times are written, and what is done with the clock; None: the defaults.
         frequency: Step that is expected, for items too short to show one; None: it is read off the rows.
-        step: Likewise, of a clock of whole numbers.
+        zone: Time zone of the training, to which times are brought, "" if they have none; None: that is not known.
+        step: Step that is expected of a clock of whole numbers.
         what: For messages.
 
     Raises:
         ValueError: If a column is absent or not what it should be, an item has a time twice, or the clock is not
-            regular or not the expected one.
+            regular or not the expected one, or only one of table and training has a zone.
     """
+    how = how or Reading()
     if not len(frame):
         raise ValueError(f"{what} has no rows, expected at least one.")
     frame = tables.with_plain_names(frame, what)
@@ -237,9 +237,12 @@ def read_panel(
             raise ValueError(f"{what} has no column {name!r}, expected it beside {tables.listed(frame.columns)}.")
     codes, items, frame = _take_items(frame, item, what)
     found_clock = clocks.find(
-        frame, timestamp, None, what, door="panel", codes=codes if len(items) > 1 else None, keep=numbers
+        frame, timestamp, how.time_format, what, door="panel", codes=codes if len(items) > 1 else None, keep=numbers
     )
-    times, free = found_clock.times, frame.columns.drop(list(found_clock.columns))
+    times, free, likely = found_clock.times, frame.columns.drop(list(found_clock.columns)), ""
+    if isinstance(times, pd.DatetimeIndex):
+        written = zones.written(frame, found_clock.columns, times)
+        times, likely = zones.settle(times, how.zone, zone, _inside(what), written)
     taken = next((name for name in (*numbers, *categories) if name not in free), None)
     if taken is not None:
         raise ValueError(
@@ -262,39 +265,48 @@ def read_panel(
     counts = np.bincount(codes, minlength=len(items)) if len(items) > 1 else np.array([len(codes)])
     begins = np.concatenate([[0], np.cumsum(counts)])
     if times is None:
-        if freq is not None:
-            raise ValueError(f"{what} has no times that freq={freq!r} could be a step of; name them by `timestamp`.")
+        if how.freq is not None and frequency is None:
+            raise ValueError(
+                f"{what} has no times that freq={how.freq!r} could be a step of; name them by `timestamp`."
+            )
         position = np.arange(len(codes)) - np.repeat(begins[:-1], counts)
         return Panel(items, begins, pd.Index(position), columns, "")
-    _refuse_repeated(times, begins, items, what, frame, found_clock)
+    if not how.drop_duplicates and how.resample is None:
+        _refuse_repeated(times, begins, items, what, frame, found_clock)
     if not isinstance(times, pd.DatetimeIndex):
         if frequency:
             raise ValueError(
                 f"{what} has whole numbers as times ({times[0]}, ...), expected dates of the step {frequency}, that of "
                 "the training; bring them there by `pandas.to_datetime`."
             )
-        return _counted(Panel(items, begins, times, columns, ""), freq, step, what)
+        if how.snap is not None or how.resample is not None:
+            raise ValueError(
+                f"{what} has whole numbers as times ({times[0]}, ...), expected dates to snap or resample by."
+            )
+        whole = Panel(items, begins, times, columns, "", clock=found_clock.columns)
+        return _counted(whole, how.freq, step, what)
     if step:
         raise ValueError(
             f"{what} has dates as times ({times[0]}, ...), expected whole numbers of the step {step}, as in the "
             "training; name their column by `timestamp`."
         )
-    if freq is not None:
-        given = len(times)
-        times, begins, columns = _regular(times, begins, columns, items, freq, what)
-        if len(times) > 2 * given:
-            log.warning(
-                "%s has %d rows and lacks %d at the step %r: is that its step?", what, given, len(times) - given, freq
-            )
-    found = _step(times, begins, items, what, frequency) or frequency or ""
+    rows = grid.bring(grid.Rows(times, begins, columns, items, what, zone=likely), how)
+    times, begins, columns = rows.times, rows.begins, dict(rows.columns)
+    found = grid.step_of(rows, frequency) or frequency or how.freq or ""
     if not found and frequency is None:
         raise ValueError(f"{what} has one row per item, expected at least two in one of them to know the step.")
     if frequency is not None and not same_step(found, frequency):
+        ways = grid.ways_to(frequency, found)
         raise ValueError(
             f"{what} has the step {found or 'unknown'}, expected {frequency or 'rows without a clock'}, that of the "
-            "training; average its rows into that step, or leave absent ones missing by `freq`."
+            f"training; {ways}."
         )
-    return Panel(items, begins, times, columns, frequency or found)
+    return Panel(items, begins, times, columns, frequency or how.freq or found, clock=found_clock.columns)
+
+
+def _inside(what: str) -> str:
+    """Return the name of a table as it is inside a sentence."""
+    return what.replace("The table", "the table", 1)
 
 
 # What stands in the known rows -----------------------------------------------------------------------------------
@@ -402,16 +414,6 @@ def known_rows(
         place, distinct = pd.factorize(times)  # items share their times
         parts.append(calendar_features(pd.DatetimeIndex(distinct), spec.marks).numpy()[:, place])
     return torch.from_numpy(np.concatenate(parts)) if parts else None
-
-
-def check_zone(panel: Panel, spec: TableSpec) -> None:
-    """Raise ValueError if a network that reads the hour is given the hours of another zone."""
-    if spec.zone is not None and spec.marks and panel.zone != spec.zone:
-        raise ValueError(
-            f"The table's times are in the zone {panel.zone or 'none'}, those of the training in "
-            f"{spec.zone or 'none'}, expected the same one, because the forecaster reads the hour; bring them "
-            "there by `dt.tz_convert` or `dt.tz_localize`."
-        )
 
 
 def check_known(known: Float[Tensor, "*batch known time"] | None, network: ForecastNetwork, spec: TableSpec) -> None:
@@ -575,7 +577,8 @@ def _refuse_repeated(
             key = [] if other else keys.likely_keys(frame, clocks.ticks(found.times), found.columns)
             if other or key:
                 raise ValueError(f"{told}; {other or repeated.of_key(frame, key, found, 'panel')}.")
-        raise ValueError(f"{told}; drop or average the repeated rows, or name the column of items by `item_id`.")
+        way = advice("panel", "keep the first rows by {drop_duplicates}", drop_duplicates=True)
+        raise ValueError(f"{told}; {way}, or name the column of items by `item_id`.")
 
 
 def _counted(panel: Panel, freq: str | None, expected: int | None, what: str) -> Panel:
@@ -618,7 +621,7 @@ def _counted(panel: Panel, freq: str | None, expected: int | None, what: str) ->
             f"{what} has the step {usual}, expected {expected or 'rows without a clock'}, that of the training; bring "
             "its rows there."
         )
-    return Panel(panel.items, panel.begins, panel.times, panel.columns, "", usual)
+    return Panel(panel.items, panel.begins, panel.times, panel.columns, "", usual, panel.clock)
 
 
 def _spread(panel: Panel, step: int) -> Panel:
@@ -634,137 +637,20 @@ def _spread(panel: Panel, step: int) -> Panel:
     ends = np.cumsum(lengths)
     offset = np.repeat(ends - lengths, np.diff(begins))
     place = offset + (times - np.repeat(first, np.diff(begins))) // step
-    grid = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)
+    number = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)
     columns: dict[str, np.ndarray] = {}
     for name, values in panel.columns.items():
         columns[name] = np.full(ends[-1], None if values.dtype == object else np.nan, dtype=values.dtype)
         columns[name][place] = values
     return Panel(
-        panel.items, np.concatenate([[0], ends]), pd.Index(np.repeat(first, lengths) + grid * step), columns, ""
+        panel.items,
+        np.concatenate([[0], ends]),
+        pd.Index(np.repeat(first, lengths) + number * step),
+        columns,
+        "",
+        clock=panel.clock,
     )
-
-
-def _step(
-    times: pd.DatetimeIndex, begins: np.ndarray, items: np.ndarray, what: str, expected: str | None = None
-) -> str:
-    """Name the step of all items, "" if none has two rows; complain about the first row that breaks it.
-
-    Rows that follow a calendar step that is `expected` have it: of a few rows alone nobody could tell business days
-    from days, or months from 31 days.
-    """
-    within = np.ones(max(len(times) - 1, 0), dtype=bool)
-    within[begins[1:-1] - 1] = False
-    if not within.any():
-        return ""
-    if expected and fixed_step(expected) is None and _first_off(times, within, expected) is None:
-        return expected
-    steps = np.diff(times.asi8)
-    inner = steps[within]
-    if (inner == inner[0]).all():
-        named = tables.alias(times[:3] if len(items) == 1 else _longest(times, begins)[:3], int(inner[0]))
-        return named if len(items) == 1 else _of_all(named, times[begins[:-1]], int(inner[0]))
-    if times.tz is not None:  # a day of a zone is not always 24 hours
-        wall = times.tz_localize(None)
-        local = np.diff(wall.asi8)[within]
-        if (local == local[0]).all():
-            return tables.alias(wall[:1], int(local[0]))
-    named = _calendar(times, begins)
-    if named:
-        wrong = _first_off(times, within, named)
-        if wrong is None:
-            return named
-        step = named
-    else:
-        found, counts = np.unique(inner, return_counts=True)
-        usual = int(found[counts.argmax()])
-        wrong = int(np.flatnonzero(within & (steps != usual))[0])
-        named, step = tables.alias(times[:1], usual), str(pd.Timedelta(usual, unit=times.unit))
-    item = int(np.searchsorted(begins, wrong, "right")) - 1
-    own = times[begins[item] : begins[item + 1]]
-    even = (np.diff(own.asi8) == own.asi8[1] - own.asi8[0]).all()
-    theirs = str(own[1] - own[0]) if even else tables.calendar_alias(own) if len(own) > 2 else ""
-    if len(items) > 1 and theirs and theirs != step:
-        raise ValueError(
-            f"{what} has mixed frequencies: item {tables.plain(items[item])} steps by {theirs}, others by {step}, "
-            "expected one step; forecast them apart, or bring them to one step first."
-        )
-    raise ValueError(
-        f"{what} steps from {times[wrong]} to {times[wrong + 1]}{_of_item(begins, items, wrong)}, expected a regular "
-        f"step of {step}; pass `freq={named!r}` to take absent rows as missing, or average the rows into regular "
-        "steps (`DataFrame.resample`)."
-    )
-
-
-def _of_all(named: str, first: pd.DatetimeIndex, step: int) -> str:
-    """Return the name of an even step, by days if items begin on different days of the week."""
-    offset: Any = pd.tseries.frequencies.to_offset(named)
-    if fixed_step(named) is not None or all(offset.is_on_offset(time) for time in first.unique()):
-        return named
-    return f"{pd.Timedelta(step, unit=first.unit).days}D"
-
-
-def _calendar(times: pd.DatetimeIndex, begins: np.ndarray) -> str:
-    """Name the calendar's step (months, business days) that an item, or its first or last rows, follow; "" if none."""
-    longest = _longest(times, begins)
-    others = [times[begin:end] for begin, end in itertools.pairwise(begins[:9])]
-    for part in (longest, longest[:12], longest[-12:], *others):
-        named = tables.calendar_alias(part) if len(part) > 2 else ""
-        if named and fixed_step(named) is None:
-            return named
-    return ""
-
-
-def _longest(times: pd.DatetimeIndex, begins: np.ndarray) -> pd.DatetimeIndex:
-    item = int(np.diff(begins).argmax())
-    return times[begins[item] : begins[item + 1]]
-
-
-def _first_off(times: pd.DatetimeIndex, within: np.ndarray, named: str) -> int | None:
-    """Return the first row that is not one of a calendar's times followed by the next one; None if all are."""
-    offset: Any = pd.tseries.frequencies.to_offset(named)
-    before = times[:-1]
-    distinct = before.unique()  # few: items share their times
-    follows = np.array([offset.is_on_offset(time) for time in distinct])
-    place = distinct.get_indexer(before)
-    off = within & ~(follows[place] & np.asarray((distinct + as_calendar(offset))[place] == times[1:]))
-    return int(off.argmax()) if off.any() else None
 
 
 def _of_item(begins: np.ndarray, items: np.ndarray, row: int) -> str:
     return "" if len(items) == 1 else f" in item {tables.plain(items[int(np.searchsorted(begins, row, 'right')) - 1])}"
-
-
-def _regular(
-    times: pd.DatetimeIndex,
-    begins: np.ndarray,
-    columns: dict[str, np.ndarray],
-    items: np.ndarray,
-    freq: str,
-    what: str,
-) -> tuple[pd.DatetimeIndex, np.ndarray, dict[str, np.ndarray]]:
-    """Put every item's rows on a grid of `freq` from its first time on; absent rows are missing."""
-    try:
-        offset = pd.tseries.frequencies.to_offset(freq)
-    except (ValueError, TypeError):
-        raise ValueError(
-            f"freq is {freq!r}, expected a step as pandas writes it, such as 'h', '15min' or 'MS'."
-        ) from None
-    grids = [pd.date_range(times[begin], times[end - 1], freq=offset) for begin, end in itertools.pairwise(begins)]
-    lengths = np.array([len(grid) for grid in grids])
-    ends = np.cumsum(lengths)
-    place = np.empty(len(times), dtype=np.int64)
-    for i, (grid, begin, end) in enumerate(zip(grids, begins[:-1], begins[1:], strict=True)):
-        where = grid.get_indexer(times[begin:end])
-        if (where < 0).any():
-            off = times[begin:end][where < 0][0]
-            raise ValueError(
-                f"{what} has the time {off}{_of_item(begins, items, int(begin))}, which is not on the grid of {freq} "
-                f"that begins at {times[begin]}, expected times of that step; average the rows into it "
-                "(`DataFrame.resample`)."
-            )
-        place[begin:end] = where + ends[i] - lengths[i]
-    spread: dict[str, np.ndarray] = {}
-    for name, values in columns.items():
-        spread[name] = np.full(ends[-1], None if values.dtype == object else np.nan, dtype=values.dtype)
-        spread[name][place] = values
-    return pd.DatetimeIndex(grids[0].append(grids[1:])), np.concatenate([[0], ends]), spread

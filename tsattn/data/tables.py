@@ -4,9 +4,9 @@ pandas reads; here it is decided which column is the clock, whether the table is
 regular. Nothing is repaired in silence: what is broken is an error that names the row and the option that mends it.
 """
 
+import dataclasses
 import hashlib
 import logging
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -18,16 +18,15 @@ import xarray as xr
 from tsattn import typed
 from tsattn.contracts import Fill
 from tsattn.data import clock as clocks
-from tsattn.data import keys, numbers, repeated
-from tsattn.data.calendar import plain_quarter
+from tsattn.data import grid, keys, numbers, repeated, zones
 from tsattn.data.clock import Clock as FoundClock
+from tsattn.data.labels import with_index_columns
 from tsattn.data.numbers import to_numbers
+from tsattn.data.reading import Reading
 from tsattn.data.table_files import read_frame
 from tsattn.data.wording import advice, listed, plain
 
 __all__ = [
-    "alias",
-    "calendar_alias",
     "fill_missing",
     "find_clock",
     "from_frame",
@@ -58,10 +57,14 @@ def read_table(
     columns: Sequence[str] | None = None,
     keep: Sequence[str] = (),
     exclude: str | Sequence[str] = (),
+    zone: str | None = None,
+    snap: str | None = None,
     resample: str | None = None,
+    freq: str | None = None,
     drop_duplicates: bool = False,
     clock: Clock = "strict",
     decimal: str = ".",
+    training: str | None = None,
     thousands: str | None = None,
     encoding: str | None = None,
 ) -> xr.Dataset:
@@ -82,11 +85,16 @@ def read_table(
         keep: Columns that are read whatever they look like; of the others those that only number the rows, hold text
             or a second clock are left out with a warning.
         exclude: Columns that are left out.
-        resample: Step to which the rows are averaged (pandas alias such as "1h"); empty bins stay missing.
+        zone: Time zone of the clock: times are brought there, and times without a zone are of it.
+        snap: Step to whose nearest point each time is moved (pandas alias such as "1h").
+        resample: Longer step to which the rows are averaged; empty bins stay missing, and a first or last bin that is
+            not full is left out.
+        freq: Step at which absent rows are missing ones.
         drop_duplicates: Keep the first of several rows with the same time.
         clock: "strict": the times must be equally spaced. "ignore": rows are taken as equally spaced whatever the
             times say, which is what the papers do with the benchmark files whose clocks are broken.
         decimal: What stands before the decimals in a text file, "." or ",".
+        training: Zone of a training, to which times are brought, "" if its times have none; None: there is none yet.
         thousands: What stands between the thousands in a text file, such as "," or "."; "none": nothing; None: not
             known, and what could be read in two ways is an error.
         encoding: Of a text file; None: UTF-8, else Windows-1252 with a warning.
@@ -115,10 +123,14 @@ def read_table(
         columns=columns,
         keep=keep,
         exclude=exclude,
+        zone=zone,
+        snap=snap,
         resample=resample,
+        freq=freq,
         drop_duplicates=drop_duplicates,
         clock=clock,
         source=str(path),
+        training=training,
     )
 
 
@@ -132,10 +144,14 @@ def from_frame(
     columns: Sequence[str] | None = None,
     keep: Sequence[str] = (),
     exclude: str | Sequence[str] = (),
+    zone: str | None = None,
+    snap: str | None = None,
     resample: str | None = None,
+    freq: str | None = None,
     drop_duplicates: bool = False,
     clock: Clock = "strict",
     source: str = "DataFrame",
+    training: str | None = None,
 ) -> xr.Dataset:
     """Make the Dataset of `read_table` from a DataFrame, which is not changed.
 
@@ -148,17 +164,24 @@ def from_frame(
         columns: As in `read_table`.
         keep: As in `read_table`.
         exclude: As in `read_table`.
+        zone: As in `read_table`.
+        snap: As in `read_table`.
         resample: As in `read_table`.
+        freq: As in `read_table`.
         drop_duplicates: As in `read_table`.
         clock: As in `read_table`.
         source: Where the frame comes from, for messages and for the attribute.
+        training: As in `read_table`.
 
     Raises:
         ValueError: As in `read_table`.
     """
     if clock not in ("strict", "ignore"):
         raise ValueError(f'clock is "{clock}", expected "strict" or "ignore".')
+    asked = timestamp if isinstance(timestamp, str) else None
+    frame = with_index_columns(frame, source, (asked, variate_column, value_column))
     frame = everything = with_plain_names(frame, source)
+    units = frame.attrs.get("units")
     excluded = typed.chosen(exclude, frame.columns)
     absent = [name for name in excluded if name not in frame.columns]
     if absent:
@@ -170,7 +193,10 @@ def from_frame(
 
     named = [*keep, *(columns or ())]
     found = clocks.find(frame, timestamp, time_format, source, keep=named)
-    times, clock_name = found.times, found.name
+    times, likely = found.times, ""
+    if isinstance(times, pd.DatetimeIndex) and clock == "strict":
+        times, likely = zones.settle(times, zone, training, source, zones.written(frame, found.columns, times))
+        found = dataclasses.replace(found, times=times)
     frame = frame.drop(columns=list(found.columns))
     if columns is not None and set(columns) <= set(frame.columns):
         frame = frame[list(columns)]
@@ -204,14 +230,35 @@ def from_frame(
         _warn_of_sentinels(names, matrix, source)
 
     frequency, step = "", 0
-    if times is not None and not isinstance(times, pd.DatetimeIndex):
-        times, matrix, step = _whole_numbers(times, matrix, resample, drop_duplicates, clock, source)
-    elif times is not None:
-        rows = np.arange(len(times)) if long is None else None
-        times, matrix, rows = _mend_clock(times, matrix, rows, resample, drop_duplicates, source)
-        frequency = _frequency(times, rows, clock, source)
-    elif resample is not None or drop_duplicates:
-        raise ValueError(f"{source} has no times, expected some to resample or to drop duplicates by.")
+    how = Reading(drop_duplicates=drop_duplicates, snap=snap, resample=resample, freq=freq)
+    if found.counts and times is not None:
+        if snap is not None or resample is not None:
+            raise ValueError(
+                f"{source} has whole numbers as times ({times[0]}, ...), expected dates to snap or resample by; leave "
+                f"{advice('table', '{snap}', '{resample}')} out."
+            )
+        times, matrix, step = _whole_numbers(times, matrix, freq, drop_duplicates, clock, source)
+    elif isinstance(times, pd.DatetimeIndex) and clock == "ignore":
+        frequency = _usual_step(times, source)
+    elif isinstance(times, pd.DatetimeIndex):
+        places = np.arange(len(times)) if long is None else None
+        alone = np.array(["0"], dtype=object)
+        rows = grid.Rows(times, np.array([0, len(times)]), {"values": matrix}, alone, source, places, likely)
+        rows = grid.without_repeated(rows) if drop_duplicates else rows
+        back = np.diff(rows.times.asi8) < 0
+        if back.any():
+            row = int(np.argmax(back))
+            raise ValueError(
+                f"{source} goes back from {rows.times[row]} to {rows.times[row + 1]}{rows.where(row + 1)}, expected "
+                "rows in the order of time; sort the file."
+            )
+        rows = grid.bring(rows, how)
+        if len(rows.times) < 2:
+            raise ValueError(f"{source} has {len(rows.times)} time, expected at least two to know their step.")
+        frequency = freq or grid.step_of(rows)
+        times, matrix = rows.times, rows.columns["values"]
+    elif how != Reading():
+        raise ValueError(f"{source} has no times, expected some to snap, resample, fill or drop duplicates by.")
 
     values = np.ascontiguousarray(matrix.T)
     steps: Any = pd.RangeIndex(values.shape[1]) if times is None else times
@@ -223,12 +270,38 @@ def from_frame(
             "step": step,
             "source": source,
             "sha256": hashlib.sha256(values.data).hexdigest(),
-            "timestamp": clock_name,
+            "timestamp": found.name,
+            "clock": list(found.columns),
+            "zone": zones.zone_of(times),
+            "excluded": list(excluded),
+            "units": dict(units) if isinstance(units, dict) else {},
         },
     )
     told = f"step {frequency or step}" if frequency or step else "no clock"
     log.info("%s: %d rows of %d variates, %s.", source, values.shape[1], len(names), told)
     return table
+
+
+def spread(frame: pd.DataFrame, how: Reading, what: str, clock: str) -> pd.DataFrame:
+    """Return a long table as a wide one: a column of times, and one per variate.
+
+    Args:
+        frame: With the columns that `how` names.
+        how: How it is read.
+        what: For messages.
+        clock: Name of the column of times in the answer.
+
+    Raises:
+        ValueError: As in `from_frame`.
+    """
+    frame = with_plain_names(frame, what)
+    found = clocks.find(frame, how.timestamp, how.time_format, what, door="panel", quiet=True)
+    times = found.times
+    assert times is not None
+    assert how.variate_column is not None
+    assert how.value_column is not None
+    times, names, matrix = _pivot(frame, times, how.variate_column, how.value_column, how.drop_duplicates, what)
+    return pd.DataFrame(matrix, columns=pd.Index(names, dtype=object)).assign(**{clock: times})
 
 
 def fill_missing(values: xr.DataArray, fill: Fill) -> xr.DataArray:
@@ -400,52 +473,17 @@ def _warn_of_sentinels(names: Sequence[str], matrix: np.ndarray, source: str) ->
 # The clock -------------------------------------------------------------------------------------------------------
 
 
-def _mend_clock(
-    times: pd.DatetimeIndex,
-    matrix: np.ndarray,
-    rows: np.ndarray | None,
-    resample: str | None,
-    drop_duplicates: bool,
-    source: str,
-) -> tuple[pd.DatetimeIndex, np.ndarray, np.ndarray | None]:
-    """Drop repeated times and average into bins, each only if asked to; `rows` says where a time stood in the file."""
-    again = times.duplicated()
-    if drop_duplicates and again.any():
-        log.warning("%s: %d repeated times dropped, the first in data row %d.", source, again.sum(), again.argmax() + 1)
-        times, matrix = times[~again], matrix[~again]
-        rows = None if rows is None else rows[~again]
-    if resample is not None:
-        try:
-            binned = pd.DataFrame(matrix, index=times).resample(resample).mean()
-        except ValueError as error:
-            raise ValueError(
-                f"Resampling {source} to {resample!r} failed ({error}), expected a step such as 1h."
-            ) from error
-        filled = int(binned.notna().any(axis=1).sum())
-        if 2 * filled < len(binned):
-            raise ValueError(
-                f"Resampling {source} to {resample} makes {len(binned)} rows, {filled} of them not empty, expected "
-                "at least half. Are the times read right (day before month? `--data.time_format '%d/%m/%Y %H:%M'`)?"
-            )
-        log.info("%s: %d rows averaged into %d of %s.", source, len(times), len(binned), resample)
-        times, matrix, rows = pd.DatetimeIndex(binned.index), binned.to_numpy(), None
-    return times, matrix, rows
-
-
 def _whole_numbers(
-    times: pd.Index, matrix: np.ndarray, resample: str | None, drop_duplicates: bool, clock: Clock, source: str
+    times: pd.Index, matrix: np.ndarray, freq: str | None, drop_duplicates: bool, clock: Clock, source: str
 ) -> tuple[pd.Index, np.ndarray, int]:
     """Check a clock of whole numbers (years, steps), and return its step."""
-    if resample is not None:
-        raise ValueError(
-            f"{source} has whole numbers as times ({times[0]}, ...), expected dates to resample by; leave "
-            f"{advice('table', '{resample}')} out."
-        )
     again = times.duplicated()
     if drop_duplicates and again.any():
         log.warning("%s: %d repeated times dropped, the first in data row %d.", source, again.sum(), again.argmax() + 1)
         times, matrix = times[~again], matrix[~again]
     steps = np.diff(times.to_numpy())
+    if freq is not None and not times.has_duplicates and (steps > 0).all():
+        return _filled_numbers(times, matrix, freq, source)
     if not len(steps):
         raise ValueError(f"{source} has {len(times)} time, expected at least two to know their step.")
     found, counts = np.unique(steps[steps > 0], return_counts=True)
@@ -464,67 +502,35 @@ def _whole_numbers(
     if back:
         raise ValueError(f"{told}, expected rows in the order of time; sort the file.")
     raise ValueError(
-        f"{told}, expected a regular step of {usual}; add the absent rows with empty values, or, if the rows are "
-        f"equally spaced, {advice('table', 'say {timestamp=none}')}."
+        f"{told}, expected a regular step of {usual}; "
+        f"{advice('table', 'take absent rows as missing by {freq}', freq=str(usual))}, or, if the rows are equally "
+        f"spaced, {advice('table', 'say {timestamp=none}')}."
     )
 
 
-def _frequency(times: pd.DatetimeIndex, rows: np.ndarray | None, clock: Clock, source: str) -> str:
-    """Name the step of a regular clock, or complain about the first row that breaks it."""
+def _filled_numbers(times: pd.Index, matrix: np.ndarray, freq: str, source: str) -> tuple[pd.Index, np.ndarray, int]:
+    """Put rows of a clock of whole numbers on a grid; absent rows are missing."""
+    if not freq.isdigit() or int(freq) < 1:
+        raise ValueError(
+            f"freq is {freq!r}, expected a whole number such as '1', because the times of {source} are whole numbers."
+        )
+    apart = times.to_numpy() - times[0]
+    if (apart % int(freq)).any():
+        row = int(np.argmax(apart % int(freq) != 0))
+        raise ValueError(f"{source} has the time {times[row]} in data row {row + 1}, expected a step of {freq}.")
+    whole = np.full((int(apart[-1]) // int(freq) + 1, matrix.shape[1]), np.nan)
+    whole[apart // int(freq)] = matrix
+    return pd.Index(times[0] + np.arange(len(whole)) * int(freq)), whole, int(freq)
+
+
+def _usual_step(times: pd.DatetimeIndex, source: str) -> str:
+    """Name the most frequent step of a clock that is ignored, as the papers do with their broken ones."""
     if len(times) < 2:
         raise ValueError(f"{source} has {len(times)} time, expected at least two to know their step.")
     steps = np.diff(times.asi8)
-    unit = times.unit
     if (steps == steps[0]).all() and steps[0] > 0:
-        return alias(times, int(steps[0]))
-    if (steps > 0).all() and clock == "strict" and len(times) >= 3:
-        named = calendar_alias(times)  # months, business days, days across a change of daylight saving
-        if named:
-            return named
+        return grid.alias(times, int(steps[0]))
     found, counts = np.unique(steps[steps > 0], return_counts=True)
-    usual = int(found[counts.argmax()]) if len(found) else 0
-    if clock == "ignore":
-        if not usual:
-            raise ValueError(f"The times of {source} never go forward, expected a clock.")
-        return alias(times[:1], usual)
-
-    def place(step: int) -> str:
-        return "" if rows is None else f" in data row {rows[step + 1] + 1}"
-
-    wrong = int(np.argmax(steps != usual))
-    if times.has_duplicates:
-        wrong = int(times.duplicated().argmax()) - 1
-        raise ValueError(
-            f"{source} has the time {times[wrong + 1]} again{place(wrong)}, expected every time once; keep "
-            "the first rows by `--data.drop_duplicates true`, or average rows by `--data.resample "
-            f"{alias(times[:1], usual) if usual else '1h'}`."
-        )
-    if (steps < 0).any():
-        wrong = int(np.argmax(steps < 0))
-        raise ValueError(
-            f"{source} goes back from {times[wrong]} to {times[wrong + 1]}{place(wrong)}, expected rows in "
-            "the order of time; sort the file."
-        )
-    step = alias(times[:1], usual)
-    raise ValueError(
-        f"{source} steps from {times[wrong]} to {times[wrong + 1]}{place(wrong)}, expected a regular step of "
-        f"{pd.Timedelta(usual, unit=unit)}; average into regular steps by `--data.resample {step}`."
-    )
-
-
-def alias(times: pd.DatetimeIndex, step: int) -> str:
-    """Name an even step; weeks by their day, as pandas does."""
-    delta = pd.Timedelta(step, unit=times.unit)
-    if delta % pd.Timedelta(days=7) == pd.Timedelta(0) and len(times) >= 3:
-        return calendar_alias(times) or f"{delta.days}D"
-    if delta % pd.Timedelta(days=1) == pd.Timedelta(0):
-        return "D" if delta.days == 1 else f"{delta.days}D"
-    return pd.tseries.frequencies.to_offset(delta).freqstr
-
-
-def calendar_alias(times: pd.DatetimeIndex) -> str:
-    """Name the step of a calendar (months, business days) that at least three times follow, or ""."""
-    with warnings.catch_warnings():  # pandas 3.1 announces another return type; both are accepted here
-        warnings.simplefilter("ignore")
-        named = pd.infer_freq(times)
-    return "" if named is None else plain_quarter(pd.tseries.frequencies.to_offset(named).freqstr)
+    if not len(found):
+        raise ValueError(f"The times of {source} never go forward, expected a clock.")
+    return grid.alias(times[:1], int(found[counts.argmax()]))

@@ -11,10 +11,9 @@ Door = Literal["table", "panel"]  # `from_frame`, `TableData`, `tsattn fit`; or 
 
 _ONLY = {  # an option that is not listed is of both doors
     "table": {
-        *("time_format", "decimal", "thousands", "encoding", "variate_column", "value_column", "exclude", "resample"),
-        *("drop_duplicates", "exogenous", "known"),
+        *("decimal", "thousands", "encoding", "variate_column", "value_column", "exclude", "exogenous", "known"),
     },
-    "panel": {"item_id", "freq", "known_covariates", "past_covariates"},
+    "panel": {"item_id", "known_covariates", "past_covariates"},
 }
 _NAMED = re.compile(r"\{(\w+)[=}]")
 

@@ -5,6 +5,7 @@ quantile), with `backtest` after neuralforecast's cross-validation. Nothing need
 """
 
 import copy
+import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ import tsattn
 from tsattn import checkpoint
 from tsattn.contracts import ForecastNetwork, TableSpec
 from tsattn.data.calendar import Marks
+from tsattn.data.reading import Reading
 from tsattn.forecasting import calibration, frames, learning
 from tsattn.forecasting.learning import Columns, Loss, Mode, Pace, Roles, Training
 from tsattn.forecasting.predictor import Predictor
@@ -186,6 +188,11 @@ class Forecaster(
         item_id: str | None = None,
         timestamp: str | Sequence[str] | None = None,
         freq: str | None = None,
+        zone: str | None = None,
+        snap: str | None = None,
+        resample: str | None = None,
+        drop_duplicates: bool = False,
+        time_format: str | None = None,
         marks: Marks = "true",
         loss: Loss | None = None,
         max_epochs: int | None = None,
@@ -217,6 +224,14 @@ class Forecaster(
                 found; "none": rows are equally spaced and have no times.
             freq: Step to put the rows on ("h"): absent rows are missing ones, then and in every table that it is given
                 later; None: absent rows are an error.
+            zone: Time zone of the clock ("Europe/Berlin"): times are brought there, and times without a zone are of it;
+                this and the next four hold for every table that it is given later, too.
+            snap: Step to whose nearest point each time is moved ("1h"), for stamps that jitter.
+            resample: Longer step to which the rows are averaged ("1h"); a first or last bin that is not full is left
+                out.
+            drop_duplicates: Whether the first of several rows with the same time is kept, the others dropped.
+            time_format: How times are written, as in strptime ("%d/%m/%Y %H:%M"); None: ISO 8601, else month before
+                day.
             marks: Calendar features, as in `tsattn fit`; a network that reads none gets none.
             loss: Minimised, on standardised values: "mse", "mae" or "huber"; None: that of the model's shipped
                 configuration, "mse". Quantiles have a loss of their own.
@@ -244,8 +259,12 @@ class Forecaster(
                 not regular, or an argument is not possible.
             KeyboardInterrupt: If it is interrupted before the first epoch has ended.
         """
-        frame, origin = frames.to_pandas(data)
-        roles = Roles.of(frame, target, past_covariates, known_covariates, static_covariates, item_id, timestamp)
+        frame, origin = frames.to_pandas(data, asked=(item_id, timestamp))
+        clock = tuple(timestamp) if isinstance(timestamp, list) else timestamp
+        how = Reading(clock, time_format, zone, drop_duplicates=drop_duplicates, snap=snap, resample=resample, freq=freq)  # type: ignore[arg-type]  # fmt: skip  # noqa: E501
+        roles = Roles.of(
+            frame, target, past_covariates, known_covariates, static_covariates, item_id, timestamp, time_format
+        )
         levels = None if quantile_levels is None else check_levels(quantile_levels)
         training = Training(
             val_size=val_size, loss=loss, max_epochs=max_epochs, learning_rate=learning_rate, batch_size=batch_size,
@@ -254,7 +273,7 @@ class Forecaster(
         )  # fmt: skip
         network, spec, about = learning.train(
             self.recipe, frame, roles, training,
-            item=item_id, timestamp=timestamp, freq=freq, units=origin.units or {}, marks=marks, levels=levels,
+            item=item_id, timestamp=timestamp, how=how, units=origin.units or {}, marks=marks, levels=levels,
             distribution=distribution,
         )  # fmt: skip
         return self._with(network, spec, about)
@@ -316,8 +335,11 @@ class Forecaster(
         if isinstance(network, CalibratedForecaster):
             log.warning("The intervals of `calibrate` are dropped: they belong to the weights before; calibrate again.")
             network = network.network
-        frame, origin = frames.to_pandas(data)
-        item, clock = self._predictor.columns(frame, item_id, timestamp)
+        frame, origin = frames.to_pandas(data, asked=(item_id, timestamp, *spec.columns))
+        frame, clock = self._predictor.wide(frame, timestamp, "The table")
+        item, clock = self._predictor.columns(frame, item_id, clock)
+        how = Reading.of(spec).within(frame.columns)
+        how = how if freq is None else dataclasses.replace(how, freq=freq)
         training = Training(
             val_size=val_size, loss=loss, max_epochs=max_epochs, learning_rate=learning_rate, batch_size=batch_size,
             patience=patience, schedule=schedule, optimizer=optimizer, weight_decay=weight_decay, betas=betas,
@@ -325,7 +347,7 @@ class Forecaster(
         )  # fmt: skip
         found, spec, about = learning.train(
             self.recipe, frame, Roles.from_spec(spec), training,
-            item=item, timestamp=clock, freq=freq, units=origin.units or {}, start=copy.deepcopy(network), before=spec,
+            item=item, timestamp=clock, how=how, units=origin.units or {}, start=copy.deepcopy(network), before=spec,
             mode=mode, lora_rank=whole("lora_rank", lora_rank),
         )  # fmt: skip
         return self._with(found, spec, {**about, "before": self.about})

@@ -5,6 +5,7 @@ Dataset through its own frame. Forecasts leave in the long form of Chronos-2 and
 target_name, predictions, and a column for each quantile level.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +16,10 @@ import xarray as xr
 from jaxtyping import Float
 
 from tsattn.data import clock as clocks
-from tsattn.data import tables
-from tsattn.data.panel import ALONE, Panel, to_categories
+from tsattn.data import grid, tables, zones
+from tsattn.data.labels import with_index_columns
+from tsattn.data.panel import ALONE, Panel, read_panel, to_categories
+from tsattn.data.reading import Reading
 
 
 @dataclass(frozen=True)
@@ -38,13 +41,15 @@ class Origin:
     names: Any = None
 
 
-def to_pandas(table: Any, what: str = "The table") -> tuple[pd.DataFrame, Origin]:
+def to_pandas(table: Any, what: str = "The table", asked: Sequence[Any] = ()) -> tuple[pd.DataFrame, Origin]:
     """Return any table as a pandas frame with a row per item and time, and where it came from.
 
     Args:
         table: A pandas frame, one that narwhals knows (polars, pyarrow, ...), or a Dataset: an array per column over
-            (item, time) or (time), or one array `values` over (item, variate, time) or (variate, time).
+            (item, time) or (time), or one array `values` over (item, variate, time) or (variate, time). Named levels of
+            a frame's index are columns, an index of times is the clock.
         what: For messages.
+        asked: Names of columns that somebody asked for, which a named index may hold.
 
     Raises:
         TypeError: If it is none of these.
@@ -52,7 +57,8 @@ def to_pandas(table: Any, what: str = "The table") -> tuple[pd.DataFrame, Origin
     """
     if isinstance(table, pd.DataFrame):
         units = table.attrs.get("units")
-        return table, Origin("pandas", units=dict(units) if isinstance(units, dict) else None)
+        frame = with_index_columns(table, what, asked)
+        return frame, Origin("pandas", units=dict(units) if isinstance(units, dict) else None)
     if isinstance(table, xr.Dataset):
         return _from_dataset(table, what)
     try:
@@ -211,6 +217,7 @@ def values_ahead(
     item: str | None,
     clock: str | Sequence[str] | None,
     steps: int,
+    how: Reading,
 ) -> dict[str, np.ndarray]:
     """Read the known covariates of the steps that follow each item's last row.
 
@@ -222,6 +229,7 @@ def values_ahead(
         item: Column of items, None as in `read_panel`.
         clock: Column of times, likewise.
         steps: How many are needed.
+        how: As the history was read.
 
     Returns:
         Columns of (item, step), flat, in the order of the panel's items.
@@ -237,6 +245,14 @@ def values_ahead(
         if name not in frame.columns:
             raise ValueError(f"future_df has no column {name!r}, expected it beside {tables.listed(frame.columns)}.")
     key = item or "item_id"
+    if how.resample is not None and panel.frequency:
+        steps_of = dataclasses.replace(how, freq=None)
+        rows = read_panel(
+            frame, names, texts, item=key if key in frame.columns else None, timestamp=clock, how=steps_of,
+            frequency=panel.frequency, zone=panel.zone, what="future_df",
+        )  # fmt: skip
+        named = {} if alone(rows.items) else {key: np.repeat(rows.items, rows.lengths)}
+        frame = pd.DataFrame({**named, **rows.columns}).set_axis(rows.times)
     if key in frame.columns:
         place = pd.Index(panel.items).get_indexer(frame[key])
         rest = frame.drop(columns=key)
@@ -257,22 +273,19 @@ def values_ahead(
     times: pd.Index | None = None
     if panel.has_clock:
         codes = place if len(panel.items) > 1 else None
-        times = clocks.find(rest, clock, None, "future_df", door="panel", codes=codes, keep=names).times
+        times = clocks.find(rest, clock, how.time_format, "future_df", door="panel", codes=codes, keep=names).times
         assert times is not None
-        zone = str(getattr(times, "tz", None) or "")
-        if zone != panel.zone:
-            raise ValueError(
-                f"future_df has times in the zone {zone or 'none'}, the history in {panel.zone or 'none'}, "
-                "expected the same one; bring it there by `dt.tz_convert` or `dt.tz_localize`."
-            )
         if isinstance(times, pd.DatetimeIndex) != isinstance(wanted, pd.DatetimeIndex):
             raise ValueError(
                 f"future_df has times such as {times[0]}, the history such as {wanted[0]}, expected the same kind of "
                 "clock."
             )
-        ticks, asked = (
-            clocks.ticks(t.as_unit("ns") if isinstance(t, pd.DatetimeIndex) else t) for t in (times, wanted)
-        )
+        if isinstance(times, pd.DatetimeIndex):
+            times = zones.settle(times, how.zone, panel.zone, "future_df")[0]
+            asked = wanted.as_unit("ns").asi8  # type: ignore[attr-defined]
+            ticks = times.as_unit("ns").asi8 if how.snap is None else _near(times, place, asked, panel)
+        else:
+            ticks, asked = clocks.ticks(times), clocks.ticks(wanted)
     else:
         ticks = np.asarray(pd.Series(place).groupby(place).cumcount())  # in the order of the rows
         asked = np.tile(np.arange(steps), len(panel.items))
@@ -309,6 +322,19 @@ def values_ahead(
     for name in texts:
         ahead[name] = to_categories(rest[name])[found]
     return ahead
+
+
+def _near(times: pd.DatetimeIndex, place: np.ndarray, wanted: np.ndarray, panel: Panel) -> np.ndarray:
+    """Return the times of rows ahead in nanoseconds, moved to the steps asked for where these are near."""
+    ticks = times.as_unit("ns").asi8.copy()
+    last = panel.times[panel.begins[1:] - 1].as_unit("ns").asi8  # type: ignore[attr-defined]
+    for item, asked in enumerate(wanted.reshape(len(panel.items), -1)):
+        own = np.flatnonzero(place == item)
+        reach = np.diff(np.append(last[item], asked)).min() // grid.REACH
+        after = np.clip(np.searchsorted(asked, ticks[own] - reach), 0, len(asked) - 1)
+        near = np.abs(asked[after] - ticks[own]) <= reach
+        ticks[own[near]] = asked[after[near]]
+    return ticks
 
 
 def alone(items: np.ndarray) -> bool:

@@ -18,12 +18,14 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from tsattn.contracts import Covariate, ForecastNetwork, Role, TableSpec
+from tsattn.contracts import ForecastNetwork, Role, TableSpec
 from tsattn.data import calendar, keys, tables
 from tsattn.data import clock as clocks
 from tsattn.data import panel as panels
 from tsattn.data.calendar import Marks
 from tsattn.data.panel import Panel
+from tsattn.data.reading import Reading
+from tsattn.data.specify import specify
 from tsattn.forecasting.frames import check_names
 from tsattn.forecasting.recipes import Recipe, whole
 from tsattn.layers.lora import add_adapters, merge_adapters
@@ -63,6 +65,7 @@ class Roles:
         static: Columns,
         item: str | None,
         clock: str | Sequence[str] | None,
+        time_format: str | None = None,
     ) -> "Roles":
         """Sort out the columns of a frame.
 
@@ -91,7 +94,14 @@ class Roles:
                 owner[name] = role
         if target is None:
             found = clocks.find(
-                frame, clock, None, "The table", door="panel", codes=_codes(frame, item), keep=[*owner], quiet=True
+                frame,
+                clock,
+                time_format,
+                "The table",
+                door="panel",
+                codes=_codes(frame, item),
+                keep=[*owner],
+                quiet=True,
             )
             rest = frame.drop(columns=[n for n in {*found.columns, item or "item_id"} if n in frame and n not in owner])
             chosen = keys.readable(
@@ -287,7 +297,7 @@ def train(
     *,
     item: str | None,
     timestamp: str | Sequence[str] | None,
-    freq: str | None,
+    how: Reading,
     units: dict[str, str],
     marks: Marks = "true",
     levels: tuple[float, ...] | None = None,
@@ -304,9 +314,9 @@ def train(
         frame: The table.
         roles: Of its columns.
         training: How.
-        item: As in `Forecaster.fit`, and so for the next two.
+        item: As in `Forecaster.fit`, and so for the next one.
         timestamp: See there.
-        freq: See there.
+        how: How the table is read.
         units: Of the columns that have one.
         marks: As in `Forecaster.fit`, and so for the next two.
         levels: See there.
@@ -341,19 +351,23 @@ def train(
     if mode not in get_args(Mode):
         raise ValueError(f'mode is "{mode}", expected one of {", ".join(get_args(Mode))}.')
     context, horizon = recipe.lengths
-    frequency, step = (None, None) if before is None else (before.frequency, before.step)
-    freq = freq or (before.gaps if before is not None else None) or None
+    frequency, zone, step = (None, None, None) if before is None else (before.frequency, before.zone, before.step)
     panel = panels.read_panel(
-        frame, roles.numbers, roles.texts, item=item, timestamp=timestamp, freq=freq, frequency=frequency,
+        frame, roles.numbers, roles.texts, item=item, timestamp=timestamp, how=how, frequency=frequency, zone=zone,
         step=step, what="The table",
     )  # fmt: skip
-    clock = timestamp if isinstance(timestamp, str) and timestamp != "none" else "timestamp"
+    clock = panel.clock[0] if timestamp is not None and len(panel.clock) == 1 else "timestamp"
     names = (item or "item_id", clock) if before is None else before.columns
     check_names(names, levels or ())
-    if before is not None:
-        panels.check_zone(panel, before)
     validation = rows_of(training.val_size, panel.lengths)
-    spec = _specify(panel, roles, validation, marks, names, units, freq or "", before)
+    taught = np.ones(panel.rows, dtype=bool)
+    for end, held in zip(panel.begins[1:], validation, strict=True):
+        taught[end - held : end] = False
+    spec = specify(
+        panel, taught, targets=roles.targets, past=roles.past, covariates=roles.covariates,
+        marks=calendar.feature_names(panel.frequency, marks), names=names, units=units,
+        how=how.found(panel.clock), before=before,
+    )  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(training.seed)
         network = recipe.build(spec) if start is None else start
@@ -398,50 +412,6 @@ def train(
         },
     }
     return network, spec, about
-
-
-def _specify(
-    panel: Panel,
-    roles: Roles,
-    validation: Int[np.ndarray, " item"],
-    marks: Marks,
-    names: tuple[str, str],
-    units: dict[str, str],
-    gaps: str,
-    before: TableSpec | None,
-) -> TableSpec:
-    """Take statistics and categories from the training rows."""
-    train = np.ones(panel.rows, dtype=bool)
-    for end, held in zip(panel.begins[1:], validation, strict=True):
-        train[end - held : end] = False
-    if not train.any():
-        raise ValueError("val_size leaves no row to train on, expected a smaller one.")
-    variates = (*roles.targets, *roles.past)
-    fitted = [panels.statistics(name, panel.columns[name][train]) for name in variates]
-    covariates: list[Covariate] = []
-    for place, (name, role, text) in enumerate(roles.covariates):
-        known = panel.constant(name, "The table") if role == "static" else panel
-        if before is not None and text:
-            covariates.append(before.covariates[place])  # the weights know these categories
-        else:
-            covariates.append(panels.fit_covariate(name, role, known.columns[name][train], text))
-    has_units = tuple(units.get(name, "") for name in variates)
-    return TableSpec(
-        variates,
-        len(roles.targets),
-        tuple(mean for mean, _ in fitted),
-        tuple(scale for _, scale in fitted),
-        panel.frequency,
-        calendar.feature_names(panel.frequency, marks) if before is None else before.marks,
-        calendar.season_of(panel.frequency),
-        "none" if before is None else before.fill,
-        covariates=tuple(covariates),
-        units=has_units if any(has_units) else before.units if before is not None else (),
-        columns=names,
-        zone=panel.zone,
-        gaps=gaps,
-        step=panel.step,
-    )
 
 
 def _choose(network: ForecastNetwork, mode: Mode, rank: int) -> None:

@@ -20,6 +20,7 @@ from tsattn.contracts import Batch, ForecastNetwork, TableSpec
 from tsattn.data import panel as panels
 from tsattn.data import tables
 from tsattn.data.panel import Panel
+from tsattn.data.reading import Reading
 from tsattn.data.windows import Windows
 from tsattn.forecasting import frames, paths
 from tsattn.forecasting.frames import Forecast, Origin
@@ -42,6 +43,7 @@ class Predictor:
     def __init__(self, network: ForecastNetwork, spec: TableSpec) -> None:
         self.network, self.spec = network, spec
         self.context, self.horizon = network.context, network.horizon
+        self.reading = Reading.of(spec)
         self.levels = network.levels or ()
 
     def unit(self, name: str) -> str:
@@ -163,14 +165,34 @@ class Predictor:
     ) -> tuple[str | None, str | Sequence[str] | None]:
         """Return the columns of items and times: as asked for, else as in the training if they are there."""
         spec = self.spec
-        names = {str(name).strip() for name in frame.columns}
+        names = {str(name).strip() for name in frame.columns} - set(spec.columns_read)
         if item is None and spec.columns[0] in names:
             item = spec.columns[0]
         if clock is None:
-            clock = (
-                "none" if not (spec.frequency or spec.step) else spec.columns[1] if spec.columns[1] in names else None
-            )
+            names_of = self.reading.within(names).timestamp
+            clock = (names_of or (spec.columns[1] if spec.columns[1] in names else None)) if self.has_clock else "none"
         return item, clock
+
+    @property
+    def has_clock(self) -> bool:
+        """Whether the table of the training had a clock."""
+        return bool(self.spec.frequency or self.spec.step)
+
+    @property
+    def zone(self) -> str | None:
+        """Zone of the clock in the training, "" if it has none; None if that is not known or there is no clock."""
+        return self.spec.zone if self.spec.frequency else None
+
+    def wide(
+        self, frame: pd.DataFrame, clock: str | Sequence[str] | None, what: str
+    ) -> tuple[pd.DataFrame, str | Sequence[str] | None]:
+        """Return a long table, as the training's was, with a column per variate, and its clock; a wide one as it is."""
+        how = self.reading.within(str(name).strip() for name in frame.columns)
+        if how.variate_column is None:
+            return frame, clock
+        name = self.spec.columns[1]
+        asked = tuple(clock) if clock is not None and not isinstance(clock, str) else clock
+        return tables.spread(frame, dataclasses.replace(how, timestamp=asked or how.timestamp), what, name), name
 
     def names(self, item: str | None, clock: str | Sequence[str] | None) -> tuple[str, str]:
         """Return what the columns of items and times are called in an answer."""
@@ -187,18 +209,19 @@ class Predictor:
             ValueError: As `read_panel`; or if the clock's zone is another one and the network reads the calendar.
         """
         spec = self.spec
-        frame, origin = frames.to_pandas(data)
+        frame, origin = frames.to_pandas(data, asked=(item, clock, *spec.columns))
+        frame, clock = self.wide(frame, clock, "The table")
         item, clock = self.columns(frame, item, clock)
         key = next((name for name in frame.columns if str(name).strip() == (item or "item_id")), None)
         origin = origin if key is None else dataclasses.replace(origin, names=frame[key].dtype)
         numbers = [*spec.variates, *(c.name for c in spec.covariates if c.categories is None)]
         texts = [c.name for c in spec.covariates if c.categories is not None]
-        freq = freq or spec.gaps or None
+        how = self.reading.within(frame.columns)
+        how = how if freq is None else dataclasses.replace(how, freq=freq)
         panel = panels.read_panel(
-            frame, numbers, texts, item=item, timestamp=clock, freq=freq, frequency=spec.frequency, step=spec.step,
-            what="The table",
+            frame, numbers, texts, item=item, timestamp=clock, how=how, frequency=spec.frequency, zone=self.zone,
+            step=spec.step, what="The table",
         )  # fmt: skip
-        panels.check_zone(panel, spec)
         for covariate in spec.covariates:
             if covariate.role == "static":  # in whichever of an item's rows it stands
                 panel = panel.constant(covariate.name, "The table")
@@ -212,7 +235,7 @@ class Predictor:
 
     def history(self, data: Any, item: Any, names: Sequence[str], steps: int, columns: tuple[str, str]) -> pd.DataFrame:
         """Return the last rows of one item, by time; `columns` are the forecast's of items and times."""
-        given = {str(name).strip() for name in frames.to_pandas(data)[0].columns}
+        given = {str(name).strip() for name in frames.to_pandas(data, asked=columns)[0].columns}
         key, clock = (name if name in given else None for name in columns)
         panel, _ = self.read(data, key, clock, self.spec.gaps or self.spec.frequency or None)
         panel = panel.tail(steps)
@@ -230,8 +253,12 @@ class Predictor:
             return self.levels
         if not self.levels:
             raise ValueError(
-                "Quantiles were asked for, but the forecaster forecasts a point: train it by "
-                "`fit(quantile_levels=...)`, or give it intervals by `calibrate`."
+                "Quantiles were asked for, but the forecaster forecasts a point: "
+                + (
+                    f"leave out `{messages.option('quantile_levels')}`, or take a run that was trained for quantiles."
+                    if messages.on_command_line()
+                    else "train it by `fit(quantile_levels=...)`, or give it intervals by `calibrate`."
+                )
             )
         check_levels(wanted, middle=False)
         return tuple(wanted)
@@ -244,18 +271,19 @@ class Predictor:
         if not known:
             if future is not None:
                 raise ValueError(
-                    "future_df was given, but the forecaster was trained without known covariates: leave it out, or "
-                    "name them by `fit(known_covariates=...)`."
+                    "future_df was given, but the forecaster was trained without known covariates: leave it out"
+                    + ("." if messages.on_command_line() else ", or name them by `fit(known_covariates=...)`.")
                 )
             return {}
         if future is None:
             names = ", ".join(repr(c.name) for c in known)
             raise ValueError(f"The forecaster reads {names} over the horizon, expected them in `future_df`.")
-        columns = frames.to_pandas(future, "future_df")[0]
-        item, clock = self.columns(columns, item, clock)
+        future = frames.to_pandas(future, "future_df", (item, clock, *spec.columns))[0]
+        future, clock = self.wide(future, clock, "future_df")
+        item, clock = self.columns(future, item, clock)
         numbers = [c.name for c in known if c.categories is None]
         texts = [c.name for c in known if c.categories is not None]
-        values = frames.values_ahead(future, panel, numbers, texts, item, clock, steps)
+        values = frames.values_ahead(future, panel, numbers, texts, item, clock, steps, self.reading)
         for covariate in known:
             if covariate.categories is not None:
                 panels.check_categories(covariate, values[covariate.name], panel.times_after(steps), _rows_ahead())
@@ -355,7 +383,7 @@ class Predictor:
                 raise ValueError(
                     f"The context of {spec.variates[int(missing.nonzero()[0, 0])]} has missing values, and "
                     f"{type(network).__name__} cannot read them: {network.why_no_missing}. Fill them first "
-                    "(`DataFrame.ffill`), or take a run of `tsattn fit --data.fill forward`."
+                    "in the table, or take a forecaster that was trained with filled gaps."
                 )
         panels.check_known(known, network, spec)
 

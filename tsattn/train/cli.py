@@ -115,6 +115,7 @@ class TrainCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Decide the run folder, and refuse to write over another run."""
         self.resume: Path | None = None
+        self._read_as_trained()
         if self.config.ckpt_path is not None and "weights" in self.config.model.init_args:
             self.config.model.init_args.weights = None  # what the run started from, maybe long gone
         if self.command != "fit":
@@ -137,6 +138,19 @@ class TrainCLI(LightningCLI):
                 )
             for name in FILES:
                 (self.run_dir / name).unlink(missing_ok=True)
+
+    def _read_as_trained(self) -> None:
+        """Read a table as that of the checkpoint was, where nothing else was said."""
+        options = self.config.data.init_args
+        asked = self.config.ckpt_path
+        if asked is None or "time_format" not in options:  # recordings
+            return
+        path = find_checkpoint(asked, self.config.run_dir if self.command == "fit" else None)
+        spec = checkpoint.read_entry(path).get("spec") or {}
+        for name, value in {**spec.get("reading", {}), "freq": spec.get("gaps") or None}.items():
+            usual = {"decimal": ".", "drop_duplicates": False}.get(name)
+            if name in options and options[name] == usual and name not in ("timestamp", "exclude"):
+                options[name] = value
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Add the run folder's logger, checkpoints and early stopping to what the configuration asks for."""
