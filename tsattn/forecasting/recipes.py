@@ -5,7 +5,6 @@ Ours. There is no list of models here: each file of `configs/forecast/` is one.
 
 import copy
 import difflib
-import importlib
 import inspect
 import logging
 import math
@@ -110,10 +109,10 @@ def recipe_of(model: str | type[ForecastNetwork], given: dict[str, Any]) -> Reci
             near = difflib.get_close_matches(model.lower(), names, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"There is no model {model!r}, expected one of {', '.join(names)}.{hint}")
-        config = shipped.merged(f"forecast/{model.lower()}.yaml")
+        config = shipped.merged(f"forecast/{model.lower()}.yaml", own=False)
         task = config["model"]["init_args"]
-        module, _, name = task["network"]["class_path"].rpartition(".")
-        network = getattr(importlib.import_module(module), name)
+        network = checkpoint.class_of({"init_args": {}, **task["network"]})
+        name = network.__name__
         arguments = copy.deepcopy(task["network"].get("init_args", {}))
         training = TRAINING | {key: task[key] for key in ("lr", "schedule") if key in task}
         of_paper = config.get("data", {}).get("init_args", {}).get("batch_size", 32)

@@ -110,10 +110,7 @@ class DetectTask(RecordingTask):
         self.about["adapt"] = adapt
         lora = dict(lora_rank=lora_rank, lora_alpha=lora_alpha, lora_targets=lora_targets)
         if run is not None:
-            built = files.build(files.read_entry(run)["network"])
-            if not isinstance(built, SegmentClassifier):
-                raise ValueError(f"{run} holds {type(built).__name__}, expected a seizure detector.")
-            self.network = built
+            self.network = files.load(run, SegmentClassifier).network
         elif checkpoint is not None:
             if scratch is not None:
                 raise ValueError("A checkpoint and a network were given: the checkpoint brings its own.")

@@ -42,16 +42,27 @@ def epoch_factors(schedule: Schedule, epochs: int) -> list[float]:
     Source:
         `adjust_learning_rate` of the papers' repositories; pinned by the parity fixture `data_protocol.json`.
     """
+    return [epoch_factor(schedule, epoch, epochs) for epoch in range(epochs)]
+
+
+def epoch_factor(schedule: Schedule, epoch: int, epochs: int) -> float:
+    """Return the factor on the learning rate during one epoch; only that of `cosine` depends on how many there are.
+
+    Args:
+        schedule: As in `epoch_factors`.
+        epoch: From 0; it may lie past the end, where a run that goes on with more epochs begins.
+        epochs: Of the whole run.
+    """
     if schedule in ("constant-patchtst", "type3-patchtst"):
-        return [1 / 25, *epoch_factors("constant" if schedule[0] == "c" else "type3", epochs)[1:]]
+        return 1 / 25 if epoch == 0 else epoch_factor("constant" if schedule[0] == "c" else "type3", epoch, epochs)
     if schedule == "constant":
-        return [1.0] * epochs
+        return 1.0
     if schedule == "type1":
-        return [0.5 ** max(0, e - 1) for e in range(epochs)]
+        return float(0.5 ** max(0, epoch - 1))
     if schedule == "type3":
-        return [0.9 ** max(0, e - 3) for e in range(epochs)]
+        return float(0.9 ** max(0, epoch - 3))
     if schedule == "cosine":
-        return [0.5 * (1 + math.cos(math.pi * e / epochs)) for e in range(epochs)]
+        return 0.5 * (1 + math.cos(math.pi * min(epoch, epochs) / epochs))
     raise ValueError(f"schedule {schedule!r} is not stepped by epochs.")
 
 
@@ -202,8 +213,7 @@ class ForecastTask(Task):
         own = {name.removesuffix("_name"): getattr(self, name) for name in names}
         of_data = {name: getattr(data, name, None) for name in ("fingerprint", "batch_size", "seed")}
         plain = {**own, "betas": list(self.betas), **of_data, "splits": getattr(data, "splits", None)}
-        if self.schedule in ("cosine", "onecycle"):  # the others do not depend on how long the run is to be
-            plain["max_epochs"] = self.trainer.max_epochs
+        plain |= self.settings_of_trainer(self.schedule in ("cosine", "onecycle"))  # depend on how long the run is
         return plain
 
     # ---- optimiser
@@ -218,8 +228,8 @@ class ForecastTask(Task):
             steps = int(self.trainer.estimated_stepping_batches)
             scheduler = OneCycleLR(optimizer, max_lr=self.lr, total_steps=steps, pct_start=self.onecycle_start)
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-        factors = epoch_factors(self.schedule, max(1, self.trainer.max_epochs or 1))
-        scheduler = LambdaLR(optimizer, lambda epoch: factors[min(epoch, len(factors) - 1)])
+        epochs = self.planned_epochs() if self.schedule == "cosine" else 1
+        scheduler = LambdaLR(optimizer, lambda epoch: epoch_factor(self.schedule, epoch, epochs))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
 
     @classmethod

@@ -78,7 +78,7 @@ class RecordingTask(Task):
         plain |= {name: getattr(data, name) for name in names}
         plain |= {"label": data.labelling.rule, "gaps": data.windowing.gaps, "stride": data.windowing.stride_seconds}
         plain |= {f"{part}_subjects": list(subjects(data, part)) for part in ("train", "val")}
-        return plain | {"max_epochs": self.trainer.max_epochs, "processes": self.trainer.world_size}
+        return plain | self.settings_of_trainer(length=True) | {"processes": self.trainer.world_size}
 
     def configure_optimizers(self) -> Any:
         """Return AdamW, with a warm-up and half a cosine, step by step."""

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 import lightning as L
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 
 import tsattn
 from tsattn import checkpoint as files
@@ -85,11 +86,42 @@ class Task(L.LightningModule):
         """Return what must not change when a run goes on, of the task and of the data."""
         raise NotImplementedError
 
+    def settings_of_trainer(self, length: bool) -> dict[str, Any]:
+        """Return what must not change when a run goes on, of the trainer.
+
+        Args:
+            length: Whether the learning rate depends on how long the whole run is.
+        """
+        trainer = self.trainer
+        names = ("accumulate_grad_batches", "limit_train_batches", "gradient_clip_val", "precision")
+        plain = {name: getattr(trainer, name) for name in names}
+        if length:
+            plain["max_epochs"] = trainer.max_epochs
+            if trainer.max_steps != -1:
+                plain["max_steps"] = trainer.max_steps
+        return plain
+
+    def planned_epochs(self) -> int:
+        """Return how many epochs the run is to have, at least 1; by `max_steps` if `max_epochs` sets no bound."""
+        trainer = self.trainer
+        if (trainer.max_epochs or 0) > 0:
+            return int(trainer.max_epochs or 1)
+        steps = trainer.estimated_stepping_batches
+        if not math.isfinite(steps):
+            raise ValueError("The schedule needs to know how long the run is: pass max_epochs or max_steps.")
+        of_epoch = trainer.num_training_batches / trainer.accumulate_grad_batches
+        return max(1, math.ceil(steps / max(1, math.ceil(of_epoch))))
+
     # ---- the loop
 
     def on_train_start(self) -> None:
         """Continue an interrupted run with the random numbers it would have drawn; each process has its own."""
         self.train_sum = self.train_sum.to(self.device)
+        for config in self.trainer.lr_scheduler_configs:  # a checkpoint's rate is that of the run as long as it was
+            if isinstance(config.scheduler, LambdaLR) and config.scheduler.last_epoch > 0:
+                own = config.scheduler
+                for group, base, factor in zip(own.optimizer.param_groups, own.base_lrs, own.lr_lambdas, strict=True):
+                    group["lr"] = base * factor(own.last_epoch)
         self.epoch_lr = self.trainer.optimizers[0].param_groups[0]["lr"]
         if self._random_state is not None:
             torch.set_rng_state(self._random_state["cpu"].cpu())
@@ -164,8 +196,10 @@ class Task(L.LightningModule):
             if name in before and before[name] != value
         ]
         if different and self.trainer.training:
+            lengths = {"max_epochs", "max_steps"} & {one.partition(" ")[0] for one in different}
+            why = " The schedule of the learning rate depends on the number of epochs." if lengths else ""
             raise ValueError(
-                f"The run cannot go on as another one: {'; '.join(different)}. Pass the run's own config.yaml, or "
+                f"The run cannot go on as another one: {'; '.join(different)}.{why} Pass the run's own config.yaml, or "
                 f"start a new run from its weights with {messages.option(self.weights_option)}."
             )
         if "train_loss" in checkpoint:
