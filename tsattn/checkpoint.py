@@ -75,7 +75,9 @@ def class_of(recipe: dict[str, Any]) -> type[Network]:
         raise ValueError("The checkpoint's recipe of the network is damaged: it has no class_path or no init_args.")
     network_class = trust.imported(recipe["class_path"], "The checkpoint", trust.NETWORKS)
     if not (isinstance(network_class, type) and issubclass(network_class, Network)):
-        raise ValueError(f"The checkpoint asks for {recipe['class_path']}, which is not a network of tsattn's contracts.")
+        raise ValueError(
+            f"The checkpoint asks for {recipe['class_path']}, which is not a network of tsattn's contracts."
+        )
     return network_class
 
 
@@ -267,7 +269,9 @@ def check_values(weights: Any, source: Any) -> None:
         ValueError: Naming tensor and file.
     """
     if not isinstance(weights, dict):
-        raise ValueError(f"{source} is damaged: its weights are a {type(weights).__name__}, expected names and tensors.")
+        raise ValueError(
+            f"{source} is damaged: its weights are a {type(weights).__name__}, expected names and tensors."
+        )
     for name, tensor in weights.items():
         if not isinstance(tensor, torch.Tensor):
             raise ValueError(f"{source} is damaged: {name} is a {type(tensor).__name__}, expected a tensor.")
@@ -278,7 +282,7 @@ def check_values(weights: Any, source: Any) -> None:
             raise ValueError(f"{source} is damaged: {name} has {tensor.numel():,} values, and the file fewer.")
         if tensor.is_floating_point() and not _finite(tensor):
             raise ValueError(
-                f"{source}: {name} holds values that are not finite numbers (NaN or infinite), so it is damaged, or its "
+                f"{source}: {name} holds values that are not finite numbers (NaN or infinite): it is damaged, or its "
                 "training failed. Take another checkpoint."
             )
 
@@ -293,8 +297,8 @@ def check_weights(network: torch.nn.Module, weights: dict[str, torch.Tensor], so
     """Refuse weights that do not fit a network, which may be without memory (on "meta").
 
     Raises:
-        ValueError: If a key is missing or unexpected, a shape differs, whole numbers, bools or complex numbers are there
-            for real ones, or a value is not finite, also after rounding to the network's own type.
+        ValueError: If a key is missing or unexpected, a shape or kind of number differs, or a value is not finite,
+            also after rounding to the network's own type.
     """
     check_values(weights, source)
     own = network.state_dict()
@@ -329,12 +333,12 @@ def check_types(network: torch.nn.Module, weights: dict[str, torch.Tensor], sour
 
 
 def _takes(own: torch.dtype, given: torch.dtype) -> bool:
-    """Return whether numbers of one type may take the place of another's: real ones of any length, others as they are."""
+    """Return whether numbers of one type may take the place of another's: real ones may, of any length."""
     return own == given or (own.is_floating_point and given.is_floating_point)
 
 
 def load_strictly(network: Network, weights: dict[str, torch.Tensor], source: Any) -> None:
-    """Load weights; a key that is missing, unexpected or misshapen, or a value that is not a finite number, is an error.
+    """Load weights; a key that is missing, unexpected or misshapen, or a value that is not finite, is an error.
 
     Raises:
         ValueError: As `check_weights`.

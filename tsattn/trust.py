@@ -33,7 +33,7 @@ LIGHTNING = (  # what Lightning's own options are made of
 LARGEST_CONFIG = 2**20  # bytes
 _TRUSTED: ContextVar[frozenset[str]] = ContextVar("what the user of this command trusts", default=frozenset())
 _allowed: set[str] = set()  # by the last `guard_parser`
-_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
+PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 
 
 def listed(class_path: str, places: Iterable[str]) -> bool:
@@ -54,7 +54,7 @@ def imported(class_path: Any, source: Any, places: Iterable[str], what: str = "n
     Raises:
         ValueError: If it may not be imported, or is not there.
     """
-    if not (isinstance(class_path, str) and _PATH.fullmatch(class_path)):
+    if not (isinstance(class_path, str) and PATH.fullmatch(class_path)):
         raise ValueError(f"{source} asks for {class_path!r}, which is not a class path, so it is damaged.")
     module_name, _, name = class_path.rpartition(".")
     if listed(class_path, places) or listed(class_path, _TRUSTED.get()):
@@ -80,7 +80,7 @@ def imported(class_path: Any, source: Any, places: Iterable[str], what: str = "n
 @contextmanager
 def trusting(class_paths: Iterable[str]) -> Iterator[None]:
     """Let `imported` take these class paths, and everything in the packages that they are in, for a while."""
-    token = _TRUSTED.set(frozenset(_place(path) for path in class_paths if _PATH.fullmatch(path)))
+    token = _TRUSTED.set(frozenset(_place(path) for path in class_paths if PATH.fullmatch(path)))
     try:
         yield
     finally:
@@ -158,6 +158,6 @@ def paths_in(content: Any) -> set[str]:
             stack += value.values()
         elif isinstance(value, (list, tuple)):
             stack += value
-        elif isinstance(value, str) and _PATH.fullmatch(value):
+        elif isinstance(value, str) and PATH.fullmatch(value):
             found.add(value)
     return found

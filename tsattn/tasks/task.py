@@ -130,6 +130,17 @@ class Task(L.LightningModule):
             self._random_state = None
         elif self.global_rank:
             torch.manual_seed(torch.initial_seed() + self.global_rank)
+        for logger in self.loggers:
+            logger.log_hyperparams(self.hyperparameters())
+
+    def hyperparameters(self) -> dict[str, Any]:
+        """Return what loggers are told, in plain data: network and arguments, and what must not change."""
+        recipe = self.network.recipe
+        return {
+            "network": recipe["class_path"],
+            **{f"network.{name}": value for name, value in recipe["init_args"].items()},
+            **(self.settings or {"lr": self.lr}),
+        }
 
     def on_train_epoch_start(self) -> None:
         """Start the epoch's mean loss, and note its learning rate, which Lightning steps before the epoch ends.
@@ -139,6 +150,12 @@ class Task(L.LightningModule):
         self.epoch_lr = self.trainer.optimizers[0].param_groups[0]["lr"]
         self.train_sum = torch.zeros((), device=self.device)
         self.train_steps = 0
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, index: int) -> None:
+        """Let the step that `max_steps` ends with be followed by a validation, wherever in an epoch it is."""
+        trainer = self.trainer
+        if trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps and trainer.enable_validation:
+            trainer.val_check_batch = index + 1
 
     def count(self, loss: Tensor) -> Tensor:
         """Add a step's loss to the epoch's mean, and return it; nothing is logged per step, not even the rate."""

@@ -15,7 +15,7 @@ import os
 import shutil
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
@@ -26,7 +26,7 @@ import numpy as np
 import xarray as xr
 
 from tsattn import messages
-from tsattn.files import refuse_existing
+from tsattn.files import locked, refuse_existing
 from tsattn.recordings.preparation.chain import Chain
 from tsattn.recordings.preparation.look import looked_at
 from tsattn.recordings.preparation.plan import ALIASES, plan
@@ -210,19 +210,9 @@ def _expect(out: Path, ids: Sequence[str]) -> None:
     group.attrs["expected"] = sorted({*before, *ids})
 
 
-@contextlib.contextmanager
-def _alone(out: Path) -> Iterator[None]:
+def _alone(out: Path) -> contextlib.AbstractContextManager[None]:
     """Hold a lock on the folder, which the system takes back if we are killed."""
-    import fcntl
-
-    folder = os.open(out, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as error:
-        raise ValueError(f"Another process is preparing into {label(out)}: wait for it.") from error
-    finally:
-        os.close(folder)
+    return locked(out, f"Another process is preparing into {label(out)}: wait for it.")
 
 
 Task = tuple[Recording, Preset, Path, str, float]
