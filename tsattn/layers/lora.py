@@ -194,7 +194,8 @@ def load_adapters(folder: str | Path, network: nn.Module) -> dict[str, Any]:
     checkpoint.check_values(weights, folder / "adapter_model.safetensors")
     for key, value in weights.items():
         if not value.is_floating_point():
-            raise ValueError(f"{folder / 'adapter_model.safetensors'}: {key} is {value.dtype}, expected real numbers.")
+            kind = str(value.dtype).removeprefix("torch.")
+            raise ValueError(f"{folder / 'adapter_model.safetensors'}: {key} is {kind}, expected real numbers.")
     weights = {key.removeprefix(PEFT_PREFIX): value for key, value in weights.items()}
     modules = dict(network.named_modules())
     adapted: dict[str, LoRALinear] = {}
