@@ -113,6 +113,7 @@ class ForecastTask(Task):
         self.errors = ForecastErrors(1)  # of the last evaluation; made anew for the targets at its start
         self.quantile_errors: QuantileErrors | None = None
         self.mean_loss = MeanMetric()
+        self._sized = True
         if weights is not None:
             self.load_weights(weights)
 
@@ -140,6 +141,9 @@ class ForecastTask(Task):
 
     def count_errors(self, forecast: Tensor, batch: Batch) -> None:
         """Add a batch to the scores; of quantiles, the median is the point."""
+        if not self._sized:  # plain loaders say only in a batch how many targets there are
+            self._start_scores(batch.future.shape[1])
+            self._sized = True
         levels = self.network.levels
         if levels is not None:
             assert self.quantile_errors is not None
@@ -172,16 +176,21 @@ class ForecastTask(Task):
 
     def on_validation_epoch_start(self) -> None:
         """Start the scores; they know how many targets there are once a checkpoint is loaded."""
+        self._sized = self.spec is not None
+        self._start_scores(self.spec.targets if self.spec else 1)
+        self.mean_loss.reset()
+
+    def _start_scores(self, targets: int) -> None:
         spec = self.spec
-        self.errors = ForecastErrors(spec.targets if spec else 1)
+        self.errors = ForecastErrors(targets)
         if self.network.levels is not None:
-            mean, scale = (spec.mean[: spec.targets], spec.scale[: spec.targets]) if spec else ((0.0,), (1.0,))
+            mean = spec.mean[:targets] if spec else (0.0,) * targets
+            scale = spec.scale[:targets] if spec else (1.0,) * targets
             self.quantile_errors = QuantileErrors(self.network.levels, mean, scale)
         if self.device.type != "mps":  # no float64 there
             self.errors.to(self.device)
             if self.quantile_errors is not None:
                 self.quantile_errors.to(self.device)
-        self.mean_loss.reset()
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """Add one batch; `errors` keeps the scores after the run."""

@@ -46,13 +46,24 @@ class RecordingTask(Task):
         raise NotImplementedError
 
     @property
+    def has_data(self) -> bool:
+        """Whether a `RecordingDataModule` gives the batches, which knows the recordings; plain loaders do not."""
+        return isinstance(getattr(self.trainer, "datamodule", None), RecordingDataModule)
+
+    @property
     def data(self) -> RecordingDataModule:
         """The recordings."""
         data: RecordingDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
         return data
 
     def setup(self, stage: str) -> None:
-        """Compare the data with the network and with the contract, and take down whom it is trained on."""
+        """Compare the data with the network and with the contract, and take down whom it is trained on.
+
+        Of batches from plain loaders nothing is known to compare.
+        """
+        if not self.has_data:
+            self.spec = self.spec or self.past
+            return
         check_geometry(self.body, self.data)
         self.settings = self.settings_with(self.data)
         before = self.spec or self.past

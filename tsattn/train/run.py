@@ -153,8 +153,7 @@ def _evaluate(command: str, cli: TrainCLI) -> None:
         of_tables = " or --model.weights (imported weights)" if isinstance(cli.model, ForecastTask) else ""
         raise ValueError(f"tsattn {command} needs --ckpt_path (a trained run){of_tables}.")
     split: Literal["val", "test"] = "val" if command == "validate" else "test"
-    if not isinstance(cli.model, ForecastTask):
-        check_windows(cli, [split])
+    check_windows(cli, [split])
     if path is not None:
         cli.model.spec = cli.model.load_weights(path)
     run = cli.trainer.validate if command == "validate" else cli.trainer.test

@@ -34,7 +34,7 @@ from tsattn.recordings.preparation.preset import Preset, make_preset
 from tsattn.recordings.preparation.provenance import check_id, check_same_facts, check_unchanged, facts_of, sources
 from tsattn.recordings.privacy import label, scrub
 from tsattn.recordings.recording import Recording, from_array
-from tsattn.recordings.store import FORMAT, Store, open_group, open_store
+from tsattn.recordings.store import FORMAT, Store, need_zarr, open_group, open_store
 from tsattn.recordings.store.writing import RecordingWriter, chunk_samples, create_store
 
 MEMORY = 600e6  # bytes for a block and its copies, in each process
@@ -80,6 +80,7 @@ def prepare(
         FileExistsError: If the store is there and `resume` is False.
         OSError: If the disk is full; the same call goes on when there is room.
     """
+    need_zarr()
     out = Path(out)
     if isinstance(preset, str):
         preset = make_preset(preset, **changes)

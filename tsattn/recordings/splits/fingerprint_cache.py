@@ -14,7 +14,7 @@ import numpy as np
 
 from tsattn.recordings.recording import Recording
 from tsattn.recordings.splits.fingerprint import VERSION, Fingerprint, fingerprint
-from tsattn.recordings.store import StoreSource
+from tsattn.recordings.store import StoreSource, need_zarr
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +41,7 @@ def kept_fingerprint(recording: Recording) -> Fingerprint:
 
 
 def _read(folder: Path, stamp: str) -> Fingerprint | None:
-    import zarr
-
+    zarr = need_zarr()
     if not folder.exists():
         return None
     array: Any = zarr.open_array(folder, mode="r", zarr_format=3)
@@ -54,8 +53,7 @@ def _read(folder: Path, stamp: str) -> Fingerprint | None:
 
 
 def _write(folder: Path, stamp: str, found: Fingerprint) -> None:
-    import zarr
-
+    zarr = need_zarr()
     place = (np.rint(found.seconds * 1000).astype(np.uint64) << np.uint64(16)) | found.channel.astype(np.uint64)
     temporary = folder.with_name(f".fingerprint-{os.getpid()}")
     try:

@@ -147,6 +147,19 @@ def open_store(path: str | Path, *, partial: bool = False) -> Store:
     return Store(path, tuple(sorted(done)), dict(attributes["preset"]), attributes["tsattn"])
 
 
+def need_zarr() -> Any:
+    """Return the package that stores are written and read with.
+
+    Raises:
+        ImportError: If it is not installed, with the command that installs it.
+    """
+    try:
+        import zarr
+    except ImportError as error:
+        raise ImportError("A store needs zarr: pip install 'tsattn[neuro]'.") from error
+    return zarr
+
+
 def open_group(path: Path, mode: Literal["r", "r+"] = "r") -> Any:
     """Open a zarr group.
 
@@ -154,10 +167,7 @@ def open_group(path: Path, mode: Literal["r", "r+"] = "r") -> Any:
         FileNotFoundError: If nothing is there.
         ValueError: If it is something else.
     """
-    try:
-        import zarr
-    except ImportError as error:
-        raise ImportError("A store needs zarr: pip install 'tsattn[neuro]'.") from error
+    zarr = need_zarr()
     if not path.exists():
         raise FileNotFoundError(f"There is no store at {label(path)}.")
     try:

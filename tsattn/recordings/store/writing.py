@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 import tsattn
-from tsattn.recordings.store import FORMAT, VERSION, open_group
+from tsattn.recordings.store import FORMAT, VERSION, need_zarr, open_group
 from tsattn.recordings.store.quantise import BLOCK, MISSING, STATISTICS, combine, quantise
 
 LARGEST_ERROR = 1e-4  # rms of the rounding, relative to the channel's standard deviation
@@ -22,7 +22,7 @@ CHUNK_SECONDS = 10.0  # a random window of 125 s then reads 8 % more than it nee
 
 def create_store(path: Path, preset: dict[str, Any], dtype: str) -> None:
     """Make an empty store."""
-    import zarr
+    zarr = need_zarr()
 
     facts = dict(format=FORMAT, version=VERSION, preset=preset, dtype=dtype, tsattn=tsattn.__version__, expected=[])
     zarr.create_group(path, zarr_format=3, attributes=facts)
@@ -54,7 +54,7 @@ class RecordingWriter:
             facts: Attributes of the recording.
             layout: `channels`, `samples`, `chunk`, `shard` (samples) and `dtype`.
         """
-        import zarr
+        zarr = need_zarr()
 
         path = store / facts["id"]
         if path.exists():
