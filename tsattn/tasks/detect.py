@@ -245,8 +245,8 @@ class DetectTask(RecordingTask):
         unknown = ~self._answered(batch)
         if not bool(logits[~unknown].isfinite().all()):
             raise ValueError(
-                "The detector's answer is not a finite number for a window that was recorded: its weights or the samples "
-                "are damaged, or the training went astray (lower --model.lr)."
+                "The detector's answer is not a finite number for a window that was recorded: its weights or the "
+                "samples are damaged, or the training went astray (lower --model.lr)."
             )
         probability, each = probability.masked_fill(unknown, math.nan), each.masked_fill(unknown, math.nan)
         self._found.append((batch.recording.cpu(), batch.begin.cpu(), probability.cpu().double(), each.cpu().double()))

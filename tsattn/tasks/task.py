@@ -95,6 +95,8 @@ class Task(L.LightningModule):
         trainer = self.trainer
         names = ("accumulate_grad_batches", "limit_train_batches", "gradient_clip_val", "precision")
         plain = {name: getattr(trainer, name) for name in names}
+        if isinstance(trainer.limit_train_batches, int):  # 1 is one batch, 1.0 are all
+            plain["limit_train_batches"] = f"{trainer.limit_train_batches} of them"
         if length:
             plain["max_epochs"] = trainer.max_epochs
             if trainer.max_steps != -1:

@@ -60,8 +60,8 @@ class _Told:
             self.problem = problem
             raise
 
-    def flush(self) -> None:
-        self.file.flush()
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
 
 
 class RunCheckpoint(ModelCheckpoint):
