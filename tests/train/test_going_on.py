@@ -100,7 +100,7 @@ def test_a_run_of_quantiles_goes_on(table: Path, tmp_path: Path):
     assert "test split" in succeeds(tsattn("test", "--ckpt_path", "part/best.ckpt", cwd=tmp_path))
 
 
-@pytest.mark.parametrize(("name", "value"), [("limit_train_batches", 1), ("accumulate_grad_batches", 2)])
+@pytest.mark.parametrize(("name", "value"), [("limit_train_batches", 3), ("accumulate_grad_batches", 2)])
 def test_a_run_does_not_go_on_with_other_steps(name: str, value: int, run: Path, tmp_path: Path):
     shutil.copytree(run, tmp_path / "run")
     more = ["--ckpt_path=last", "--trainer.max_epochs=3", f"--trainer.{name}={value}"]

@@ -110,7 +110,10 @@ class DetectTask(RecordingTask):
         self.about["adapt"] = adapt
         lora = dict(lora_rank=lora_rank, lora_alpha=lora_alpha, lora_targets=lora_targets)
         if run is not None:
-            self.network = files.load(run, SegmentClassifier).network
+            built: Network = files.load(run).network
+            if not isinstance(built, SegmentClassifier):
+                raise ValueError(f"{run} holds {type(built).__name__}, expected a seizure detector.")
+            self.network = built
         elif checkpoint is not None:
             if scratch is not None:
                 raise ValueError("A checkpoint and a network were given: the checkpoint brings its own.")
