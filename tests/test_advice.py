@@ -57,9 +57,7 @@ def frame(rows: int = 400, names: tuple[str, ...] = ("v0", "v1")) -> pd.DataFram
 # ---- tables
 
 
-@pytest.mark.parametrize(
-    "name", ["weather", "Load: actual", "#note", "it's", "[text]", "$HOME", "~", "two  blanks"]
-)
+@pytest.mark.parametrize("name", ["weather", "Load: actual", "#note", "it's", "[text]", "$HOME", "~", "two  blanks"])
 def test_a_column_of_words_is_left_out_under_any_name(name: str, tmp_path: Path):
     table = tmp_path / "t.csv"
     frame().assign(**{name: "windy"}).to_csv(table, index=False)

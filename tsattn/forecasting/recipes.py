@@ -111,7 +111,7 @@ def recipe_of(model: str | type[ForecastNetwork], given: dict[str, Any]) -> Reci
             raise ValueError(f"There is no model {model!r}, expected one of {', '.join(names)}.{hint}")
         config = shipped.merged(f"forecast/{model.lower()}.yaml", own=False)
         task = config["model"]["init_args"]
-        network = checkpoint.class_of({"init_args": {}, **task["network"]})
+        network: Any = checkpoint.class_of({"init_args": {}, **task["network"]})
         name = network.__name__
         arguments = copy.deepcopy(task["network"].get("init_args", {}))
         training = TRAINING | {key: task[key] for key in ("lr", "schedule") if key in task}

@@ -51,7 +51,8 @@ class _Told:
     """A file that remembers why it could not be written."""
 
     def __init__(self, file: Any) -> None:
-        self.file, self.problem = file, None
+        self.file = file
+        self.problem: OSError | None = None
 
     def write(self, data: Any) -> int:
         try:
