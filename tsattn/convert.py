@@ -3,7 +3,6 @@
 Key names stand beside each model (`from_authors`); this file only finds the model, builds it, and loads strictly.
 """
 
-import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -138,6 +137,8 @@ def convert(
     network = checkpoint.build({"class_path": conversion.class_path, "init_args": conversion.init_args})
     name = type(network).__name__
     absent = sorted(set(network.state_dict()) - set(conversion.state) - set(conversion.fresh))
+    checkpoint.check_values(conversion.state, f"The weights of {source}")
+    checkpoint.check_types(network, conversion.state, f"The weights of {source}")
     try:
         network.load_state_dict(conversion.state, strict=not conversion.fresh)
         if absent:
@@ -167,8 +168,8 @@ def translate(
         path = MODELS[source]
     else:
         raise ValueError(f'source is "{source}", expected one of {", ".join(MODELS)}, tslib.')
-    module, _, name = path.rpartition(".")
-    model = getattr(importlib.import_module(module), name)
+    model: Any = checkpoint.class_of({"class_path": path, "init_args": {}})
+    name = model.__name__
     known = [*TOLD[path]]
     if path == MODELS["mvpformer"]:
         known += ["activation", "global_attention"]
@@ -280,15 +281,17 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If what the file holds is no state dict.
+        ValueError: If what the file holds is no state dict, or a value in it is not a finite number.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is no file, expected an authors' state dict (.pth, .pt or .safetensors).")
     try:
+        content: Any
         if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+            content = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as problem:  # torch and safetensors raise a dozen kinds for damaged files
         reason = str(problem).partition("\n")[0]
         raise ValueError(
@@ -300,4 +303,5 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
         raise ValueError(
             f"{path} holds {type(content).__name__} with more than tensors, expected a state dict (names to tensors)."
         )
+    checkpoint.check_values(content, path)
     return dict(content)

@@ -31,6 +31,7 @@ ROOT: dict[str, str | dict[str, str]] = {  # options that are not of a class
     "seed_everything": "Seed of the random numbers (default: 2021).",
     "out": "Write the scores to this JSON file.",
     "overwrite": "Write over files that exist already.",
+    "trust_config": "Import any class that your own -c files and options name: only for what you wrote or read.",
 }
 OF_FIT = ("run_dir", "test", "patience")  # of fit alone
 TRAINER = {
@@ -170,7 +171,7 @@ def _root(command: str) -> list[tuple[str, str]]:
     for name in ROOT:
         if (name in OF_FIT and command != "fit") or (name == "out" and command == "fit"):
             continue
-        sign = "" if name in ("overwrite", "test") else " VALUE"
+        sign = "" if name in ("overwrite", "test", "trust_config") else " VALUE"
         rows.append((f"--{name}{sign}", root(command, name)))
     return rows
 

@@ -113,8 +113,8 @@ class QuantileErrors(torchmetrics.Metric):
         self.levels = tuple(levels)
         self.pairs = intervals(levels)
         targets = len(mean)
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float64))
-        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float64))
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float64), persistent=False)
+        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float64), persistent=False)
         for name, columns in (("pinball", len(levels)), ("inside", len(self.pairs)), ("width", len(self.pairs))):
             self.add_state(name, torch.zeros(targets, columns, dtype=torch.float64), dist_reduce_fx="sum")
         for name in ("truth", "count"):

@@ -55,9 +55,14 @@ def expand(args: list[str]) -> list[str]:
     return configs + expanded
 
 
-def resolve(name: str) -> list[str]:
-    """Return the files, or YAML text, that one configuration name stands for."""
-    if Path(name).is_file():
+def resolve(name: str, own: bool = True) -> list[str]:
+    """Return the files, or YAML text, that one configuration name stands for.
+
+    Args:
+        name: A file, a shipped one, or `paper/...`.
+        own: Whether an existing file of the user's comes first.
+    """
+    if own and Path(name).is_file():
         return [name]
     if (folder() / name).is_file():
         return [str(folder() / name)]
@@ -128,17 +133,22 @@ def show(name: str) -> str:
     return f"# {name}\n{_to_yaml(merged(name))}".rstrip()
 
 
-def merged(name: str) -> dict[str, Any]:
-    """Return one configuration as a nested dictionary, later parts over earlier ones."""
-    import yaml
+def merged(name: str, own: bool = True) -> dict[str, Any]:
+    """Return one configuration as a nested dictionary, later parts over earlier ones.
+
+    Args:
+        name: As for `resolve`.
+        own: Whether an existing file of the user's comes first.
+    """
+    from tsattn.trust import read_yaml
 
     def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
         both = {k: merge(below[k], v) if isinstance(v, dict) and k in below else v for k, v in above.items()}
         return {**below, **both}
 
     result: dict[str, Any] = {}
-    for part in resolve(name):
-        result = merge(result, yaml.safe_load(Path(part).read_text() if "\n" not in part else part))
+    for part in resolve(name, own):
+        result = merge(result, read_yaml(part if "\n" in part else Path(part)))
     return result
 
 

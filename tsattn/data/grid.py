@@ -139,7 +139,7 @@ def offset(step: str, name: str = "freq") -> Any:
 
 def fixed_step(frequency: str) -> int | None:
     """Return the nanoseconds of a step that is always as long; None of months, business days and days of a zone."""
-    step = pd.tseries.frequencies.to_offset(frequency)
+    step: Any = pd.tseries.frequencies.to_offset(frequency)
     return int(pd.Timedelta(step).value) if is_fixed(step) else None
 
 

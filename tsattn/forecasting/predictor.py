@@ -412,6 +412,7 @@ class Predictor:
                 beyond[:, : spec.future_covariates] = math.nan
                 beyond[:, spec.future_covariates : sum(ahead)] = 0.0
             forecast = spec.restore(self._decode(batch, steps))
+            self._expect_finite(forecast, batch)
             if network.levels is None:
                 points.append(forecast.cpu().numpy())
             else:
@@ -419,6 +420,17 @@ class Predictor:
                 same = levels == network.levels
                 quantiles.append((forecast if same else at_levels(forecast, network.levels, levels)).cpu().numpy())
         return np.concatenate(points), np.concatenate(quantiles) if quantiles else None
+
+    def _expect_finite(self, forecast: Tensor, batch: Batch) -> None:
+        """Raise ValueError if a forecast of a series that has values is not a finite number."""
+        read = batch.past.isfinite() if batch.observed is None else batch.observed
+        lost = ~forecast.flatten(2).isfinite().all(-1) & read[:, : forecast.shape[1]].any(-1)
+        if lost.any():
+            name = self.spec.variates[int(lost.nonzero()[0, 1])]
+            raise ValueError(
+                f"The forecast of {name!r} is not a finite number, though it was observed: the network's weights are "
+                "damaged, or the table's values are far outside those of its training."
+            )
 
     def _tell_of_empty_series(self, batch: Batch) -> None:
         spec = self.spec

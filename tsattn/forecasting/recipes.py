@@ -5,7 +5,6 @@ Ours. There is no list of models here: each file of `configs/forecast/` is one.
 
 import copy
 import difflib
-import importlib
 import inspect
 import logging
 import math
@@ -162,9 +161,10 @@ def recipe_of(model: str | type[ForecastNetwork], given: dict[str, Any]) -> Reci
             near = difflib.get_close_matches(model.lower(), names, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"There is no model {model!r}, expected one of {', '.join(names)}.{hint}")
-        made = shipped.merged(f"forecast/{model.lower()}.yaml")["model"]["init_args"]["network"]
-        module, _, name = made["class_path"].rpartition(".")
-        network = getattr(importlib.import_module(module), name)
+        config = shipped.merged(f"forecast/{model.lower()}.yaml", own=False)
+        made = config["model"]["init_args"]["network"]
+        network: Any = checkpoint.class_of({"init_args": {}, **made})
+        name = network.__name__
         arguments = copy.deepcopy(made.get("init_args", {}))
         settings = shipped_settings(model.lower())
     elif isinstance(model, type) and issubclass(model, ForecastNetwork):

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tsattn.files import refuse_existing, write_atomically
+from tsattn import checkpoint
+from tsattn.files import read_json, refuse_existing, write_atomically
 
 PEFT_PREFIX = "base_model.model."
 PLAIN_BEGINS = (None, True, False, "gaussian")  # other ways to begin change the weights under the adapters, too
@@ -175,9 +176,11 @@ def load_adapters(folder: str | Path, network: nn.Module) -> dict[str, Any]:
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} has no {name}, expected a folder of adapters as peft writes it.")
     try:
-        config = json.loads((folder / "adapter_config.json").read_text())
+        config = read_json(folder / "adapter_config.json")
         weights = load_file(folder / "adapter_model.safetensors")
         kind, rank, alpha = config["peft_type"], int(config["r"]), float(config["lora_alpha"])
+        if rank < 1 or not math.isfinite(alpha):
+            raise ValueError(f"r is {rank} and lora_alpha is {alpha:g}, expected 1 or more and a finite number")
     except Exception as problem:  # safetensors and json raise several kinds for damaged files
         raise ValueError(f"{folder} is damaged or no folder of adapters: {problem}") from problem
     other = [name for name in OTHER_KINDS if config.get(name)]
@@ -188,6 +191,11 @@ def load_adapters(folder: str | Path, network: nn.Module) -> dict[str, Any]:
             f"{folder} holds adapters of another kind than plain LoRA, which is what is read here: "
             f"{f'{other[0]} is {config[other[0]]!r}' if other else f'peft_type is {kind!r}'}."
         )
+    checkpoint.check_values(weights, folder / "adapter_model.safetensors")
+    for key, value in weights.items():
+        if not value.is_floating_point():
+            kind = str(value.dtype).removeprefix("torch.")
+            raise ValueError(f"{folder / 'adapter_model.safetensors'}: {key} is {kind}, expected real numbers.")
     weights = {key.removeprefix(PEFT_PREFIX): value for key, value in weights.items()}
     modules = dict(network.named_modules())
     adapted: dict[str, LoRALinear] = {}

@@ -267,6 +267,8 @@ class _Freedom(nn.Module):
     def _work_out(self) -> Float[Tensor, "horizon level"]:
         from scipy.special import stdtrit  # the quantile function of Student's t
 
+        if self.raw.is_meta:  # nothing but shapes is asked for
+            return self.raw.new_empty(len(self.raw), len(self.levels))
         freedom = self().double().cpu().numpy()
         return torch.as_tensor(stdtrit(freedom[:, None], self.levels)).to(self.raw)
 

@@ -112,7 +112,7 @@ class DetectTask(RecordingTask):
         self.about["adapt"] = adapt
         lora = dict(lora_rank=lora_rank, lora_alpha=lora_alpha, lora_targets=lora_targets)
         if run is not None:
-            built = files.build(files.read_entry(revealed(run))["network"])
+            built: Network = files.load(revealed(run)).network
             if not isinstance(built, SegmentClassifier):
                 raise ValueError(f"{run} holds {type(built).__name__}, expected a seizure detector.")
             self.network = built
@@ -164,6 +164,8 @@ class DetectTask(RecordingTask):
             ValueError: If a subject that is scored was trained on, or the labels are of another kind or one-sided.
         """
         super().setup(stage)
+        if not self.has_data:
+            return
         self._check_people("val" if stage in ("fit", "validate") else "test", stage)
         people = subjects(self.data, "train")
         if stage == "fit" and self.adapt == "subject" and len(people) > 1:
@@ -252,7 +254,8 @@ class DetectTask(RecordingTask):
         return self.count(self.loss(logits[known], batch.label[known]) if bool(known.any()) else logits.sum() * 0.0)
 
     def _answered(self, batch: RecordingBatch) -> Bool[Tensor, " batch"]:
-        return answered(batch.observed, self.data.windowing.gaps, batch.channel_mask)
+        gaps = self.data.windowing.gaps if self.has_data else "drop"
+        return answered(batch.observed, gaps, batch.channel_mask)
 
     def on_validation_epoch_start(self) -> None:
         """Start collecting."""
@@ -264,10 +267,10 @@ class DetectTask(RecordingTask):
         probability = logits.softmax(-1)[:, 1]
         each = F.cross_entropy(logits, batch.label, reduction="none")
         unknown = ~self._answered(batch)
-        if not bool(probability[~unknown].isfinite().all()):
+        if not bool(logits[~unknown].isfinite().all()):
             raise ValueError(
-                "The detector's answer for a recorded window is not a number: its weights or the signal hold values "
-                "that are not finite. Lower --model.lr, or look for infinite values in the recordings."
+                "The detector's answer is not a finite number for a window that was recorded: its weights or the "
+                "samples are damaged, or the training went astray (lower --model.lr)."
             )
         probability, each = probability.masked_fill(unknown, math.nan), each.masked_fill(unknown, math.nan)
         self._found.append((batch.recording.cpu(), batch.begin.cpu(), probability.cpu().double(), each.cpu().double()))
@@ -275,8 +278,12 @@ class DetectTask(RecordingTask):
     def on_validation_epoch_end(self) -> None:
         """Fit the post-processing and log what it scores; `val_score` is what early stopping and the best epoch go by.
 
-        `val_score` is the F1 of events, less a ten-thousandth of the loss, which decides among equals.
+        `val_score` is the F1 of events, less a ten-thousandth of the loss, which decides among equals. Plain loaders
+        know no recordings and so no events: of them, `val_loss` is logged alone.
         """
+        if not self.has_data:  # events are of whole recordings
+            self.log("val_loss", self._mean_loss(), sync_dist=True)
+            return
         data = self.data
         probabilities, loss = self._collected(data, "val")
         if self.trainer.state.fn == TrainerFn.VALIDATING:  # `tsattn validate`: the checkpoint is scored as it is
@@ -309,11 +316,18 @@ class DetectTask(RecordingTask):
         Raises:
             ValueError: If the checkpoint has no post-processing.
         """
+        if not self.has_data:
+            self.log("test_loss", self._mean_loss(), sync_dist=True)
+            return
         probabilities, _ = self._collected(self.data, "test")
         self.scores = self._scored(probabilities, "test")
         pooled = self.scores.pooled["value"]
         shown = {f"test_{name}": float(pooled[name]) for name in ("f1_event", "sensitivity", "fp_per_hour")}
         self.log_dict(shown, sync_dist=True)
+
+    def _mean_loss(self) -> float:
+        each = torch.cat([losses for *_, losses in self._found])
+        return float(each.nanmean())
 
     def _scored(self, probabilities: dict[str, xr.DataArray], part: Literal["val", "test"]) -> Scores:
         if self.spec is None or self.spec.postprocessing is None:

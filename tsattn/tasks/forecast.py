@@ -73,6 +73,7 @@ class ForecastTask(Task):
         self.errors = ForecastErrors(1)  # of the last evaluation; made anew for the targets at its start
         self.quantile_errors: QuantileErrors | None = None
         self.mean_loss = MeanMetric()
+        self._sized = True
         if weights is not None:
             self.load_weights(weights)
 
@@ -100,6 +101,9 @@ class ForecastTask(Task):
 
     def count_errors(self, forecast: Tensor, batch: Batch) -> None:
         """Add a batch to the scores; of quantiles, the median is the point."""
+        if not self._sized:  # plain loaders say only in a batch how many targets there are
+            self._start_scores(batch.future.shape[1])
+            self._sized = True
         levels = self.network.levels
         if levels is not None:
             assert self.quantile_errors is not None
@@ -132,16 +136,21 @@ class ForecastTask(Task):
 
     def on_validation_epoch_start(self) -> None:
         """Start the scores; they know how many targets there are once a checkpoint is loaded."""
+        self._sized = self.spec is not None
+        self._start_scores(self.spec.targets if self.spec else 1)
+        self.mean_loss.reset()
+
+    def _start_scores(self, targets: int) -> None:
         spec = self.spec
-        self.errors = ForecastErrors(spec.targets if spec else 1)
+        self.errors = ForecastErrors(targets)
         if self.network.levels is not None:
-            mean, scale = (spec.mean[: spec.targets], spec.scale[: spec.targets]) if spec else ((0.0,), (1.0,))
+            mean = spec.mean[:targets] if spec else (0.0,) * targets
+            scale = spec.scale[:targets] if spec else (1.0,) * targets
             self.quantile_errors = QuantileErrors(self.network.levels, mean, scale)
         if self.device.type != "mps":  # no float64 there
             self.errors.to(self.device)
             if self.quantile_errors is not None:
                 self.quantile_errors.to(self.device)
-        self.mean_loss.reset()
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """Add one batch; `errors` keeps the scores after the run."""
@@ -173,15 +182,14 @@ class ForecastTask(Task):
         own = {name.removesuffix("_name"): getattr(self, name) for name in names}
         of_data = {name: getattr(data, name, None) for name in ("fingerprint", "batch_size", "seed")}
         plain = {**own, "betas": list(self.betas), **of_data, "splits": getattr(data, "splits", None)}
-        if self.schedule in ("cosine", "onecycle"):  # the others do not depend on how long the run is to be
-            plain["max_epochs"] = self.trainer.max_epochs
+        plain |= self.settings_of_trainer(self.schedule in ("cosine", "onecycle"))  # depend on how long the run is
         return plain
 
     # ---- optimiser
 
     def configure_optimizers(self) -> Any:
         """Return the optimiser and its schedule."""
-        trainer = self.trainer
+        onecycle = self.schedule == "onecycle"
         return adam(
             (p for p in self.network.parameters() if p.requires_grad),
             lr=self.lr,
@@ -190,8 +198,8 @@ class ForecastTask(Task):
             weight_decay=self.weight_decay,
             betas=self.betas,
             onecycle_start=self.onecycle_start,
-            epochs=max(1, trainer.max_epochs or 1),
-            steps=int(trainer.estimated_stepping_batches) if self.schedule == "onecycle" else None,
+            epochs=self.planned_epochs() if self.schedule == "cosine" else 1,
+            steps=int(self.trainer.estimated_stepping_batches) if onecycle else None,
         )
 
     @classmethod

@@ -31,16 +31,27 @@ def epoch_factors(schedule: Schedule, epochs: int) -> list[float]:
     Source:
         `adjust_learning_rate` of the papers' repositories; pinned by the parity fixture `data_protocol.json`.
     """
+    return [epoch_factor(schedule, epoch, epochs) for epoch in range(epochs)]
+
+
+def epoch_factor(schedule: Schedule, epoch: int, epochs: int) -> float:
+    """Return the factor on the learning rate during one epoch; only that of `cosine` depends on how many there are.
+
+    Args:
+        schedule: As in `epoch_factors`.
+        epoch: From 0; it may lie past the end, where a run that goes on with more epochs begins.
+        epochs: Of the whole run.
+    """
     if schedule in ("constant-patchtst", "type3-patchtst"):
-        return [1 / 25, *epoch_factors("constant" if schedule[0] == "c" else "type3", epochs)[1:]]
+        return 1 / 25 if epoch == 0 else epoch_factor("constant" if schedule[0] == "c" else "type3", epoch, epochs)
     if schedule == "constant":
-        return [1.0] * epochs
+        return 1.0
     if schedule == "type1":
-        return [0.5 ** max(0, e - 1) for e in range(epochs)]
+        return float(0.5 ** max(0, epoch - 1))
     if schedule == "type3":
-        return [0.9 ** max(0, e - 3) for e in range(epochs)]
+        return float(0.9 ** max(0, epoch - 3))
     if schedule == "cosine":
-        return [0.5 * (1 + math.cos(math.pi * e / epochs)) for e in range(epochs)]
+        return 0.5 * (1 + math.cos(math.pi * min(epoch, epochs) / epochs))
     raise ValueError(f"schedule {schedule!r} is not stepped by epochs.")
 
 
@@ -66,7 +77,7 @@ def adam(
         weight_decay: Decoupled with `adamw`.
         betas: Of Adam.
         onecycle_start: Share of the steps in which `onecycle` rises.
-        epochs: Of the whole training.
+        epochs: Of the whole training; only `cosine` needs it.
         steps: Of the whole training; only `onecycle` needs it.
     """
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[optimizer]
@@ -76,8 +87,7 @@ def adam(
         assert steps is not None
         scheduler = OneCycleLR(made, max_lr=lr, total_steps=steps, pct_start=onecycle_start)
         return {"optimizer": made, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-    factors = epoch_factors(schedule, epochs)
-    scheduler = LambdaLR(made, lambda epoch: factors[min(epoch, len(factors) - 1)])
+    scheduler = LambdaLR(made, lambda epoch: epoch_factor(schedule, epoch, epochs))
     return {"optimizer": made, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
 
 

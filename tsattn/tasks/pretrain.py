@@ -87,6 +87,8 @@ class PretrainTask(RecordingTask):
     def setup(self, stage: str) -> None:
         """Compare the data with the network, the contract and the objective."""
         super().setup(stage)
+        if not self.has_data:
+            return
         sizes = self.data.batch_size, self.data.eval_batch_size or self.data.batch_size
         if self.objective == "reference" and min(sizes) < 2:
             raise ValueError(

@@ -5,6 +5,7 @@ the epochs before when a run goes on.
 """
 
 import csv
+import math
 import sys
 import time
 from pathlib import Path
@@ -30,13 +31,14 @@ class Progress(Callback):
         self.shown = shown
         self.columns = ("epoch", "train_loss", *shown, "lr", "seconds")
         self.bar: tqdm | None = None
+        self.scored = False  # whether this epoch was validated
         self.since = 0.0
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Open the bar, and forget the rows of epochs that are to come."""
-        steps = int(trainer.estimated_stepping_batches)
+        steps = trainer.estimated_stepping_batches
         self.bar = tqdm(
-            total=steps,
+            total=int(steps) if math.isfinite(steps) else None,
             initial=trainer.global_step,
             disable=not (sys.stderr.isatty() and trainer.is_global_zero),
             unit="step",
@@ -63,20 +65,29 @@ class Progress(Callback):
         if self.bar is not None:
             self.bar.update()
 
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Note that there are scores of this epoch."""
+        self.scored = True
+
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Print and keep the epoch; its validation has run already, and the module's own hook comes after this one."""
-        scores = {name: float(trainer.callback_metrics[name]) for name in self.shown}
+        there = trainer.callback_metrics if self.scored else {}  # else they are of an epoch before
+        scores = {name: float(there[name]) if name in there else math.nan for name in self.shown}
+        self.scored = False
         best, name = self.best.best_model_score, str(self.best.monitor)
         sign = 1 if self.best.mode == "min" else -1
-        mark = " *" if best is None or sign * scores[name] <= sign * float(best) else ""
+        better = best is None or sign * scores[name] <= sign * float(best)
+        mark = " *" if better and math.isfinite(scores[name]) else ""
         seconds = time.perf_counter() - self.since
         row = {"epoch": trainer.current_epoch + 1, "train_loss": module.train_loss, **scores, "lr": module.epoch_lr}
         if trainer.is_global_zero:
             with self.path.open("a", newline="") as file:
                 csv.DictWriter(file, self.columns).writerow({**row, "seconds": round(seconds, 1)})
-            told = f"val {scores[name]:.4f}" if name == "val_loss" else f"{name} {scores[name]:.4f}"
+            value = f"{scores[name]:.4f}" if math.isfinite(scores[name]) else "-"
+            told = f"val {value}" if name == "val_loss" else f"{name} {value}"
+            most = f"/{trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else ""
             tqdm.write(
-                f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  train {row['train_loss']:.4f}  {told}{mark}  "
+                f"epoch {trainer.current_epoch + 1}{most}  train {row['train_loss']:.4f}  {told}{mark}  "
                 f"lr {module.epoch_lr:.2g}  {seconds:.1f} s"
             )
 

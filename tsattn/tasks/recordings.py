@@ -47,6 +47,11 @@ class RecordingTask(Task):
         raise NotImplementedError
 
     @property
+    def has_data(self) -> bool:
+        """Whether a `RecordingDataModule` gives the batches, which knows the recordings; plain loaders do not."""
+        return isinstance(getattr(self.trainer, "datamodule", None), RecordingDataModule)
+
+    @property
     def data(self) -> RecordingDataModule:
         """The recordings."""
         data: RecordingDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
@@ -61,10 +66,17 @@ class RecordingTask(Task):
 
     def prepare_data(self) -> None:
         """Check the options before recordings are opened: Lightning calls this first."""
-        self.check_options(self.data)
+        if self.has_data:
+            self.check_options(self.data)
 
     def setup(self, stage: str) -> None:
-        """Compare the data with the network and with the contract, and take down whom it is trained on."""
+        """Compare the data with the network and with the contract, and take down whom it is trained on.
+
+        Of batches from plain loaders nothing is known to compare.
+        """
+        if not self.has_data:
+            self.spec = self.spec or self.past
+            return
         self.check_options(self.data)
         check_geometry(self.body, self.data)
         self.settings = self.settings_with(self.data)
@@ -96,7 +108,7 @@ class RecordingTask(Task):
         plain |= {name: getattr(data, name) for name in names}
         plain |= {"label": data.labelling.rule, "gaps": data.windowing.gaps, "stride": data.windowing.stride_seconds}
         plain |= {f"{part}_subjects": list(subjects(data, part)) for part in ("train", "val")}
-        return plain | {"max_epochs": self.trainer.max_epochs, "processes": self.trainer.world_size}
+        return plain | self.settings_of_trainer(length=True) | {"processes": self.trainer.world_size}
 
     def configure_optimizers(self) -> Any:
         """Return AdamW, with a warm-up and half a cosine, step by step."""

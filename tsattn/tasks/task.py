@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 import lightning as L
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 
 import tsattn
 from tsattn import checkpoint as files
@@ -87,11 +88,44 @@ class Task(L.LightningModule):
         """Return what must not change when a run goes on, of the task and of the data."""
         raise NotImplementedError
 
+    def settings_of_trainer(self, length: bool) -> dict[str, Any]:
+        """Return what must not change when a run goes on, of the trainer.
+
+        Args:
+            length: Whether the learning rate depends on how long the whole run is.
+        """
+        trainer = self.trainer
+        names = ("accumulate_grad_batches", "limit_train_batches", "gradient_clip_val", "precision")
+        plain = {name: getattr(trainer, name) for name in names}
+        if isinstance(trainer.limit_train_batches, int):  # 1 is one batch, 1.0 are all
+            plain["limit_train_batches"] = f"{trainer.limit_train_batches} of them"
+        if length:
+            plain["max_epochs"] = trainer.max_epochs
+            if trainer.max_steps != -1:
+                plain["max_steps"] = trainer.max_steps
+        return plain
+
+    def planned_epochs(self) -> int:
+        """Return how many epochs the run is to have, at least 1; by `max_steps` if `max_epochs` sets no bound."""
+        trainer = self.trainer
+        if (trainer.max_epochs or 0) > 0:
+            return int(trainer.max_epochs or 1)
+        steps = trainer.estimated_stepping_batches
+        if not math.isfinite(steps):
+            raise ValueError("The schedule needs to know how long the run is: pass max_epochs or max_steps.")
+        of_epoch = trainer.num_training_batches / trainer.accumulate_grad_batches
+        return max(1, math.ceil(steps / max(1, math.ceil(of_epoch))))
+
     # ---- the loop
 
     def on_train_start(self) -> None:
         """Continue an interrupted run with the random numbers it would have drawn; each process has its own."""
         self.train_sum = self.train_sum.to(self.device)
+        for config in self.trainer.lr_scheduler_configs:  # a checkpoint's rate is that of the run as long as it was
+            if isinstance(config.scheduler, LambdaLR) and config.scheduler.last_epoch > 0:
+                own = config.scheduler
+                for group, base, factor in zip(own.optimizer.param_groups, own.base_lrs, own.lr_lambdas, strict=True):
+                    group["lr"] = base * factor(own.last_epoch)
         self.epoch_lr = self.trainer.optimizers[0].param_groups[0]["lr"]
         if self._random_state is not None:
             torch.set_rng_state(self._random_state["cpu"].cpu())
@@ -100,6 +134,17 @@ class Task(L.LightningModule):
             self._random_state = None
         elif self.global_rank:
             torch.manual_seed(torch.initial_seed() + self.global_rank)
+        for logger in self.loggers:
+            logger.log_hyperparams(self.hyperparameters())
+
+    def hyperparameters(self) -> dict[str, Any]:
+        """Return what loggers are told, in plain data: network and arguments, and what must not change."""
+        recipe = self.network.recipe
+        return {
+            "network": recipe["class_path"],
+            **{f"network.{name}": value for name, value in recipe["init_args"].items()},
+            **(self.settings or {"lr": self.lr}),
+        }
 
     def on_train_epoch_start(self) -> None:
         """Start the epoch's mean loss, and note its learning rate, which Lightning steps before the epoch ends.
@@ -109,6 +154,12 @@ class Task(L.LightningModule):
         self.epoch_lr = self.trainer.optimizers[0].param_groups[0]["lr"]
         self.train_sum = torch.zeros((), device=self.device)
         self.train_steps = 0
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, index: int) -> None:
+        """Let the step that `max_steps` ends with be followed by a validation, wherever in an epoch it is."""
+        trainer = self.trainer
+        if trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps and trainer.enable_validation:
+            trainer.val_check_batch = index + 1
 
     def count(self, loss: Tensor) -> Tensor:
         """Add a step's loss to the epoch's mean, and return it; nothing is logged per step, not even the rate."""
@@ -159,6 +210,13 @@ class Task(L.LightningModule):
             ValueError: Naming what differs, with both values.
         """
         entry = checkpoint[files.KEY]
+        files.check_values(checkpoint["state_dict"], "The checkpoint")
+        own = self.state_dict()
+        checkpoint["state_dict"] = {  # scores are none of a network's weights
+            name: value
+            for name, value in checkpoint["state_dict"].items()
+            if name in own or name.startswith("network.")
+        }
         expect_same_recipe(self.network, entry["network"], "The checkpoint")
         before = checkpoint.get("settings", {})
         different = [
@@ -167,8 +225,10 @@ class Task(L.LightningModule):
             if name in before and before[name] != value
         ]
         if different and self.trainer.training:
+            lengths = {"max_epochs", "max_steps"} & {one.partition(" ")[0] for one in different}
+            why = " The schedule of the learning rate depends on the number of epochs." if lengths else ""
             raise ValueError(
-                f"The run cannot go on as another one: {'; '.join(different)}. Pass the run's own config.yaml, or "
+                f"The run cannot go on as another one: {'; '.join(different)}.{why} Pass the run's own config.yaml, or "
                 f"start a new run from its weights with {messages.option(self.weights_option)}."
             )
         if "train_loss" in checkpoint:

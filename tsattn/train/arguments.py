@@ -5,7 +5,6 @@ would be nothing, or a list. The annotations of the classes that a command line 
 (`typed.taken_as`). Those are handed over as quoted text, and quoted text is not read again.
 """
 
-import importlib
 import inspect
 import re
 import typing
@@ -16,7 +15,7 @@ from typing import Any
 import yaml
 from jsonargparse import set_dumper, set_loader
 
-from tsattn import manual, messages, parsing, typed
+from tsattn import manual, messages, parsing, trust, typed
 from tsattn.typed import Text
 
 MODE = "tsattn"  # of jsonargparse: YAML in which quoted text stays text
@@ -211,12 +210,12 @@ def ours(path: str) -> type | None:
         bases: tuple[type, ...] = (LightningDataModule, LightningModule, nn.Module)
         every = [cls for base in bases for cls in _below(base)]
         return next((cls for cls in every if cls.__name__ == path and cls.__module__.startswith("tsattn.")), None)
-    module, _, name = path.rpartition(".")
-    if not path.startswith("tsattn.") or not all(part.isidentifier() for part in path.split(".")):
+    places = (*trust.NETWORKS, *trust.TASKS, *trust.DATA)
+    if not trust.listed(path, places):
         return None
     try:
-        found = getattr(importlib.import_module(module), name, None)
-    except ImportError:
+        found = trust.imported(path, "The configuration", places)
+    except ValueError:
         return None
     return found if isinstance(found, type) else None
 

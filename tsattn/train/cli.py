@@ -1,7 +1,7 @@
 """Lightning's command line for `fit`, `validate` and `test`, with our defaults, run folder and links."""
 
 import argparse
-import importlib
+import contextlib
 import os
 import re
 import warnings
@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks import DeviceStatsMonitor, LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger
 
-from tsattn import checkpoint, files, manual
+from tsattn import checkpoint, files, manual, trust
 from tsattn.contracts import ForecastNetwork
 from tsattn.data.modules import TableData
 from tsattn.recordings.places import revealed, shown
@@ -26,13 +27,16 @@ from tsattn.train.folder import (
     FILES,
     RUNS,
     RunCheckpoint,
+    Stop,
     WholeFileIO,
+    begun,
     find_checkpoint,
     first_process,
     given_options,
 )
 
 RUN_DIR = "TSATTN_RUN_DIR"  # of a run in several processes
+IN_RUN_DIR = "(run folder)"  # where a logger writes that was told no place
 
 
 class TrainCLI(LightningCLI):
@@ -41,10 +45,13 @@ class TrainCLI(LightningCLI):
     Args:
         command: `fit`, `validate` or `test`.
         args: What follows it on the command line.
+        held: Keeps the lock on the run folder.
     """
 
-    def __init__(self, command: str, args: list[str]) -> None:
-        self.command = command
+    def __init__(self, command: str, args: list[str], held: contextlib.ExitStack) -> None:
+        self.command, self.held = command, held
+        args = with_place_of_logger(args)
+        trust.guard_parser()
         self.detects = any("tsattn.tasks.detect." in _text(argument) for argument in args)
         owned = re.compile(r"--data\.(init_args\.)?(context|horizon|segments|segment_seconds|max_channels)(=|$)")
         if wrong := next(filter(owned.match, args), None):
@@ -85,6 +92,7 @@ class TrainCLI(LightningCLI):
         """Add our options and let network and data tell each other what they know."""
         parser.add_argument("--ckpt_path", type=str | None, default=None, help=manual.root(self.command, "ckpt_path"))
         parser.add_argument("--overwrite", type=bool, default=False, help=manual.root(self.command, "overwrite"))
+        parser.add_argument("--trust_config", type=bool, default=False, help=manual.root(self.command, "trust_config"))
         of_fit = {  # the other commands take them, too, so that a run's config.yaml serves all three
             "test": (bool, True),
             "patience": (int, 3),
@@ -127,17 +135,35 @@ class TrainCLI(LightningCLI):
             self.resume = find_checkpoint(self.config.ckpt_path, run_dir)
             run_dir = run_dir or self.resume.parent
         self.run_dir = run_dir or self._new_run()
+        logger = self.config.trainer.logger
+        if getattr(logger, "init_args", None) and logger.init_args.get("save_dir") == IN_RUN_DIR:
+            logger.init_args.save_dir = str(self.run_dir)
         if not first_process():
             return
-        begun = self.run_dir.exists() and any(file.name != "config.yaml" for file in self.run_dir.iterdir())
-        if self.resume is None and begun:  # a configuration alone is what a refused or interrupted start leaves
+        fresh = not self.run_dir.exists()
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        if fresh:  # what refuses to start leaves no empty folder behind
+            self.held.callback(self._remove_empty)
+        self.held.enter_context(
+            files.locked(
+                self.run_dir, f"Another process is training in {self.run_dir}: wait for it, or choose another."
+            )
+        )
+        if self.resume is None and begun(self.run_dir):
             if not self.config.overwrite:
                 raise FileExistsError(
                     f"{self.run_dir} holds a run already. Choose another --run_dir, continue it with --ckpt_path last, "
                     "or pass --overwrite true."
                 )
-            for name in FILES:
-                (self.run_dir / name).unlink(missing_ok=True)
+            there = [self.run_dir / name for name in FILES]
+            for file in there:
+                files.refuse_existing(file, overwrite=True)
+            for file in there:
+                file.unlink(missing_ok=True)
+
+    def _remove_empty(self) -> None:
+        with contextlib.suppress(OSError):
+            self.run_dir.rmdir()
 
     def _read_as_trained(self) -> None:
         """Read a table as that of the checkpoint was, where nothing else was said."""
@@ -158,15 +184,19 @@ class TrainCLI(LightningCLI):
         kwargs["plugins"] = [WholeFileIO(), *(given.plugins or [])]
         if self.command != "fit":
             return super().instantiate_trainer(logger=False, enable_checkpointing=False, **kwargs)
-        module, _, name = self.config.model.class_path.rpartition(".")
-        task: type[Task] = getattr(importlib.import_module(module), name)
+        task: type[Task] = trust.imported(self.config.model.class_path, "The configuration", trust.TASKS, "task")
         monitor, mode = task.monitor
         self.best = RunCheckpoint(self.run_dir, "best", monitor=monitor, mode=mode)
         last = RunCheckpoint(self.run_dir, "last", save_on_train_epoch_end=True)
         within = RunCheckpoint(self.run_dir, "last", train_time_interval=timedelta(minutes=5))  # of a long epoch
-        stop = EarlyStopping(monitor, mode=mode, patience=self.config.patience, check_finite=True)
+        self.stop = Stop(monitor, mode=mode, patience=self.config.patience, check_finite=True)
         progress = Progress(self.best, self.run_dir / "metrics.csv", task.shown)
-        kwargs["callbacks"] = [progress, self.best, stop, last, within, *(given.callbacks or [])]
+        own = given.callbacks if isinstance(given.callbacks, list) else [given.callbacks] if given.callbacks else []
+        if given.logger is False and any(isinstance(one, (LearningRateMonitor, DeviceStatsMonitor)) for one in own):
+            kwargs["logger"] = CSVLogger(self.run_dir)  # they need one
+        if given.default_root_dir is None:
+            kwargs["default_root_dir"] = self.run_dir  # of loggers
+        kwargs["callbacks"] = [progress, self.best, self.stop, last, within, *own]
         trainer = super().instantiate_trainer(**kwargs)
         if trainer.world_size > 1 and issubclass(task, ForecastTask):
             raise ValueError(
@@ -193,6 +223,15 @@ class TrainCLI(LightningCLI):
         made = RUNS / f"{datetime.now():%Y%m%d-%H%M%S}-{name}-{source}-{what}-{os.getpid()}"
         os.environ[RUN_DIR] = str(made)
         return made
+
+
+def with_place_of_logger(args: list[str]) -> list[str]:
+    """Let a logger that has to be told where to write, and is not, write into the run folder."""
+    name = given_options(args).get("--trainer.logger", "").rpartition(".")[2]
+    told = any(re.match(r"--trainer\.logger\.(init_args\.)?save_dir(=|$)", argument) for argument in args)
+    if name not in ("CSVLogger", "TensorBoardLogger") or told:
+        return args
+    return [*args, f"--trainer.logger.save_dir={IN_RUN_DIR}"]
 
 
 def _text(argument: str) -> str:

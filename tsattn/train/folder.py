@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 import tsattn
 from tsattn import checkpoint, files
 from tsattn.contracts import Network
+from tsattn.train.config import of_run
 
 RUNS = Path("runs")
 FILES = ("config.yaml", "best.ckpt", "last.ckpt", "metrics.csv", "metrics.json")  # of a run folder
@@ -23,12 +24,45 @@ class WholeFileIO(TorchCheckpointIO):
     """Checkpoints appear whole or not at all, and are read without unpickling code."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write to a neighbouring file, then replace."""
-        files.write_atomically(path, lambda file: torch.save(checkpoint, file))
+        """Write to a neighbouring file, then replace.
+
+        Raises:
+            OSError: If the disk is full, with the file's name.
+        """
+        files.write_atomically(path, lambda file: _save(checkpoint, file))
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
         """Read a checkpoint of ours, or raise one sentence."""
         return checkpoint.read_lightning(path, map_location or "cpu")
+
+
+def _save(content: dict[str, Any], file: Any) -> None:
+    """Write by torch, whose own error of a full disk says neither that it is full nor where."""
+    told = _Told(file)
+    try:
+        torch.save(content, told)
+    except RuntimeError as problem:
+        if told.problem is None:
+            raise
+        raise told.problem from problem
+
+
+class _Told:
+    """A file that remembers why it could not be written."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+        self.problem: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return int(self.file.write(data))
+        except OSError as problem:
+            self.problem = problem
+            raise
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
 
 
 class RunCheckpoint(ModelCheckpoint):
@@ -48,14 +82,33 @@ class RunCheckpoint(ModelCheckpoint):
         return {**plain, **names, "best_k_models": best, "dirpath": ""}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the best score so far along to where the folder is now."""
+        """Take the best score so far along to where the folder is now; no other file than this one's is meant."""
+        own = f"{self.dirpath}/{self.filename}.ckpt"
 
         def here(path: str) -> str:
-            return str(Path(str(self.dirpath)) / Path(path).name) if path else path
+            return own if path else path
 
         moved = {name: here(state_dict[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")}
         models = {here(path): score for path, score in state_dict["best_k_models"].items()}
         super().load_state_dict({**state_dict, **moved, "best_k_models": models, "dirpath": self.dirpath})
+
+
+class Stop(EarlyStopping):
+    """Early stopping of a run; one that goes on counts the epochs before, by the patience of now."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take everything but the patience, which the command line says."""
+        super().load_state_dict({**state_dict, "patience": self.patience})
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether it has ended the run, now or before."""
+        return self.wait_count >= self.patience
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Do not train on where the run had stopped already."""
+        if self.stopped_early:
+            trainer.should_stop = True
 
 
 def find_checkpoint(asked: str, run_dir: Path | None = None) -> Path:
@@ -71,9 +124,24 @@ def find_checkpoint(asked: str, run_dir: Path | None = None) -> Path:
         return path / "best.ckpt" if (path / "best.ckpt").exists() else path
     folders = [run_dir] if run_dir else [p.parent for p in RUNS.glob(f"*/{asked}.ckpt")]
     found = [folder / f"{asked}.ckpt" for folder in folders if (folder / f"{asked}.ckpt").exists()]
+    if not found and run_dir and (run_dir / "config.yaml").exists():
+        raise FileNotFoundError(
+            f"No {asked}.ckpt in {run_dir}: the run was ended before its first checkpoint. Start it again by "
+            f"`tsattn fit -c {run_dir / 'config.yaml'} --run_dir {run_dir}`."
+        )
     if not found:
         raise FileNotFoundError(f"No {asked}.ckpt in {run_dir or f'{RUNS}/*'}: train first, or name a checkpoint.")
     return max(found, key=lambda path: path.stat().st_mtime)
+
+
+def begun(run_dir: Path) -> bool:
+    """Return whether a folder holds something that a new run must not mix with.
+
+    A configuration, a table of epochs and half-written files alone are what is left of a start that was refused, or
+    ended before the first checkpoint: the same command starts it again.
+    """
+    left = ("config.yaml", "metrics.csv", "lightning_logs")
+    return any(file.name not in left and not file.name.endswith(".part") for file in run_dir.iterdir())
 
 
 def given_options(args: list[str]) -> dict[str, str]:
@@ -86,7 +154,7 @@ def given_options(args: list[str]) -> dict[str, str]:
 
 
 def with_config_of_checkpoint(args: list[str], command: str) -> list[str]:
-    """Put the `config.yaml` beside `--ckpt_path` in front if no configuration was given.
+    """Put what is believed of the `config.yaml` beside `--ckpt_path` in front if no configuration was given.
 
     Raises:
         FileNotFoundError: If there is no such checkpoint, or no configuration at all.
@@ -103,11 +171,15 @@ def with_config_of_checkpoint(args: list[str], command: str) -> list[str]:
             f"No configuration was given: begin with tsattn {command} -c forecast/itransformer.yaml."
         )
     path = find_checkpoint(asked, Path(run_dir) if run_dir else None)
-    checkpoint.load(path, Network)
-    config = (path if path.is_dir() else path.parent) / "config.yaml"
+    recipe = checkpoint.load(path, Network).network.recipe
+    folder = path if path.is_dir() else path.parent
+    config = folder / "config.yaml"
     if not config.exists():
         raise FileNotFoundError(f"There is no config.yaml beside {path}: pass the run's configuration by -c.")
-    return ["--config", str(config), *args]
+    believed, left_out = of_run(config, recipe, command)
+    if left_out and command == "fit" and first_process():
+        print(f"left out of {config}: {', '.join(left_out)}. If you wrote it, take all of it by `-c {config}`.")
+    return ["--config", believed, *args]
 
 
 def first_process() -> bool:

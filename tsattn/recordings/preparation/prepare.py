@@ -11,10 +11,9 @@ hashed before it begins; a file that has changed since is refused.
 import contextlib
 import errno
 import logging
-import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
@@ -25,7 +24,8 @@ import numpy as np
 import xarray as xr
 
 from tsattn import messages
-from tsattn.files import refuse_existing
+from tsattn.extras import need
+from tsattn.files import locked, refuse_existing
 from tsattn.recordings.preparation.chain import Chain
 from tsattn.recordings.preparation.look import looked_at
 from tsattn.recordings.preparation.plan import ALIASES, plan
@@ -81,6 +81,7 @@ def prepare(
         OSError: If the disk is full; the same call goes on when there is room.
         KeyboardInterrupt: After Ctrl-C, with the way on in its text.
     """
+    need("zarr", "A store")
     out = Path(out)
     if isinstance(preset, str):
         preset = make_preset(preset, **changes)
@@ -219,19 +220,9 @@ def _expect(out: Path, ids: Sequence[str]) -> None:
     group.attrs["expected"] = sorted({*before, *ids})
 
 
-@contextlib.contextmanager
-def _alone(out: Path) -> Iterator[None]:
+def _alone(out: Path) -> contextlib.AbstractContextManager[None]:
     """Hold a lock on the folder, which the system takes back if we are killed."""
-    import fcntl
-
-    folder = os.open(out, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as error:
-        raise ValueError(f"Another process is preparing into {label(out)}: wait for it.") from error
-    finally:
-        os.close(folder)
+    return locked(out, f"Another process is preparing into {label(out)}: wait for it.")
 
 
 Task = tuple[Recording, Preset, Path, str, float]
