@@ -34,9 +34,9 @@ def check(
     times = clocks.ticks(clock.times)
     again = pd.Index(times).duplicated()
     if not again.any():
-        key = keys.mixed(frame, times, clock.columns) if resample is not None else ""
-        if key:
-            raise ValueError(f"Averaging {source} would mix series: {of_key(frame, [key], clock, 'table')}.")
+        mixed = keys.mixed(frame, times, clock.columns) if resample is not None else ""
+        if mixed:
+            raise ValueError(f"Averaging {source} would mix series: {of_key(frame, [mixed], clock, 'table')}.")
         return
     asked = drop_duplicates or resample is not None
     row = int(again.argmax())
