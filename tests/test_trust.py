@@ -13,10 +13,11 @@ import torch
 import yaml
 from support import forked
 
-from tsattn import checkpoint, trust
+from tsattn import checkpoint, documents, trust
 from tsattn.contracts import SignalSpec
 from tsattn.layers.classifier import SegmentClassifier
 from tsattn.models.mvpformer import MVPFormer
+from tsattn.train.config import of_run
 
 EVIL = "canary_module.Evil"
 CANARY = """
@@ -242,24 +243,29 @@ MERGES = "a0: &a0 {x: 1}\n" + "".join(f"a{k + 1}: &a{k + 1} {{<<: [*a{k}, *a{k},
         (LAUGHS, "when its references are followed"),
         (MERGES, "when its references are followed"),
         ("a: &a [*a]", "holds itself"),
-        ("[" * 100_000, "nested too deeply"),
+        ("[" * 100_000, "levels deep"),
         ("a: " + "[" * 200 + "]" * 200, "levels deep"),
-        ("a: 'open", "is not YAML"),
-        ("a: " + "9" * 5000, "is not YAML"),
-        ("x" * 2**21, "expected at most"),
+        ("a: 'open", "is not the YAML"),
+        ("a: " + "9" * 5000, "is not the YAML"),
     ],
 )
 def test_a_configuration_is_bounded(text: str, said: str, tmp_path: Path):
     with pytest.raises(ValueError, match=said):
-        trust.read_yaml(text)
+        documents.parse_yaml(text, "The configuration")
     (tmp_path / "config.yaml").write_text(text)
-    with pytest.raises(ValueError, match=said if "at most" not in said else "expected a text of at most"):
-        trust.read_yaml(tmp_path / "config.yaml")
+    with pytest.raises(ValueError, match=said):
+        documents.read_yaml(tmp_path / "config.yaml")
+
+
+def test_a_configuration_has_at_most_a_megabyte(tmp_path: Path):
+    (tmp_path / "config.yaml").write_text("x" * 2**21)
+    with pytest.raises(ValueError, match=r"config\.yaml has 2097152 bytes, expected at most 1048576"):
+        of_run(tmp_path / "config.yaml", {}, "test")
 
 
 def test_plain_configurations_are_read_as_they_are():
-    assert trust.read_yaml("a: &x {b: 1}\nc: {<<: *x, d: [2.5, null, true, 'e']}") == {
+    assert documents.parse_yaml("a: &x {b: 1}\nc: {<<: *x, d: [2.5, null, true, 'e']}", "it") == {
         "a": {"b": 1},
         "c": {"b": 1, "d": [2.5, None, True, "e"]},
     }
-    assert trust.read_yaml("") is None
+    assert documents.parse_yaml("", "it") is None

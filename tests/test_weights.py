@@ -211,9 +211,9 @@ def test_a_recipe_larger_than_its_weights_costs_neither_time_nor_memory(run: Pat
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[" * 100_000 + "]" * 100_000, "nested too deeply"),
+        ("[" * 100_000 + "]" * 100_000, "levels deep"),
         ('{"network": ' + '{"a":' * 150 + "1" + "}" * 151, "levels deep"),
-        ('{"network": {"class_path": "x.Y", "init_args": {"a": ' + "9" * 5000 + "}}}", "is damaged"),
+        ('{"network": {"class_path": "x.Y", "init_args": {"a": ' + "9" * 5000 + "}}}", "is not the JSON"),
         ("[]", "is not a tsattn config"),
         ('{"network": {"class_path": "tsattn.models.itransformer.ITransformer", "init_args": {"a": NaN}}}', "a is nan"),
     ],
@@ -234,14 +234,14 @@ def test_a_pipe_and_a_huge_file_in_place_of_a_config_are_refused(tmp_path: Path)
     path.unlink()
     os.mkfifo(path)
     begin = time.perf_counter()
-    with pytest.raises(ValueError, match="named pipe, expected a regular file"):
+    with pytest.raises(ValueError, match="is not a regular file"):
         checkpoint.load(tmp_path / "folder")
     assert time.perf_counter() - begin < 5
     path.unlink()
     with path.open("wb") as file:
         file.truncate(10**9)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(ValueError, match="has 1e\\+03 MB, expected a text of at most"):
+    with pytest.raises(ValueError, match="has 1000000000 bytes, expected at most"):
         checkpoint.load(tmp_path / "folder")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
 

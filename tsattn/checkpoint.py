@@ -18,12 +18,13 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
-from tsattn import files, trust
+from tsattn import documents, files, trust
 from tsattn.contracts import Network, SignalSpec, TableSpec
 from tsattn.files import refuse_existing, write_atomically
 
 FORMAT = 1  # raised when an older tsattn could misread what a newer one wrote
 KEY = "tsattn"  # our entry in a Lightning checkpoint
+LARGEST_CONFIG = 16 * 2**20  # bytes
 LARGEST_ARGUMENT = 2**20  # of a network whose weights are smaller than that
 MODULES_PER_TENSOR = 50  # activations, dropout, containers
 N = TypeVar("N", bound=Network)
@@ -119,7 +120,7 @@ def check_recipe(recipe: Any, source: Any, largest: int = LARGEST_ARGUMENT) -> N
     """
     if not isinstance(recipe, dict):
         raise ValueError(f"{source} is damaged: its recipe of the network is no table.")
-    files.refuse_bloat(recipe, source)
+    documents.refuse_bloat(recipe, source)
     stack: list[tuple[str, Any]] = [("network", recipe)]
     while stack:
         name, value = stack.pop()
@@ -255,7 +256,7 @@ def _check_entry(entry: Any, path: Any) -> None:
         raise ValueError(f"{path} is damaged: its format is no number, or what it says of itself no table.")
     if entry.get("format", 1) > FORMAT:
         raise ValueError(f"{path} has format {entry['format']}, this tsattn reads up to {FORMAT}: install a newer one.")
-    files.refuse_bloat(entry, path)
+    documents.refuse_bloat(entry, path)
 
 
 def check_values(weights: Any, source: Any) -> None:
@@ -431,7 +432,7 @@ def _read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]
     config = folder / "config.json"
     if not config.exists():
         raise ValueError(f"{folder} has no config.json, so it is not an exported network.")
-    entry = files.read_json(config)
+    entry = documents.read_json(config, largest=LARGEST_CONFIG)
     if not isinstance(entry, dict) or not isinstance(entry.get("network"), dict):
         raise ValueError(f"{config} is not a tsattn config: it has no `network`.")
     _check_entry(entry, folder)

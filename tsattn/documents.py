@@ -6,6 +6,7 @@ that Python's recursion ends, is damaged or was made to do harm; it is refused b
 
 import dataclasses
 import json
+import stat
 import types
 import typing
 from collections.abc import Callable
@@ -18,86 +19,133 @@ LARGEST_NUMBER = 1e300  # beyond, arithmetic ends in infinity
 MOST = 5_000_000  # values, after YAML's references to others are followed
 
 
-def read_json(path: str | Path, who: str | None = None, *, largest: int = LARGEST, deepest: int = DEEPEST) -> Any:
-    """Read a JSON file.
+def read_text(path: str | Path, who: str | None = None, largest: int = LARGEST) -> str:
+    """Read a regular file of text, or a link to one.
 
     Args:
         path: The file; UTF-8, with or without a byte order mark.
         who: Its name in messages, where the path must not be shown.
         largest: Bytes that are read at most.
-        deepest: Lists and tables inside each other.
 
     Raises:
         FileNotFoundError: If it is not there.
-        ValueError: If it is too large, nested too deeply, or not JSON; names the file and, where known, the line.
+        ValueError: If it is a folder, a device or a pipe, too large, or not UTF-8.
     """
-    return _read(Path(path), who, largest, deepest, "JSON", json.loads)
-
-
-def read_yaml(path: str | Path, who: str | None = None, *, largest: int = LARGEST, deepest: int = DEEPEST) -> Any:
-    """Read a YAML file of plain values (no tags that build objects); arguments and errors as in `read_json`."""
-    return _read(Path(path), who, largest, deepest, "YAML", _load_yaml)
-
-
-def parse_json(text: str | bytes, who: str, *, deepest: int = DEEPEST) -> Any:
-    """Read JSON that is in memory; errors as in `read_json`."""
-    return _parse(text, who, deepest, "JSON", json.loads)
-
-
-def _load_yaml(text: str) -> Any:
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(" ".join(str(error).split())) from error
-
-
-def _read(path: Path, who: str | None, largest: int, deepest: int, form: str, load: Callable[[str], Any]) -> Any:
+    path = Path(path)
     who = str(path) if who is None else who
-    if path.exists() and not path.is_file():
-        raise ValueError(f"{who} is not a regular file, expected a {form} file.")
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError(f"{who} is not a regular file, expected one of text.")
     with path.open("rb") as file:
         content = file.read(largest + 1)
     if len(content) > largest:
         raise ValueError(f"{who} has {path.stat().st_size} bytes, expected at most {largest}: it is not such a file.")
-    return _parse(content, who, deepest, form, load)
-
-
-def _parse(content: str | bytes, who: str, deepest: int, form: str, load: Callable[[str], Any]) -> Any:
     try:
-        text = content if isinstance(content, str) else content.decode("utf-8-sig")
-        found = load(text)
-        _check(found, deepest)
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{who} is not UTF-8 text at byte {error.start}, expected {form}.") from error
+        raise ValueError(f"{who} is not UTF-8 text at byte {error.start}, so it is damaged.") from error
+
+
+def read_json(path: str | Path, who: str | None = None, *, largest: int = LARGEST, deepest: int = DEEPEST) -> Any:
+    """Read a JSON file.
+
+    Args:
+        path: As in `read_text`.
+        who: As in `read_text`.
+        largest: As in `read_text`.
+        deepest: Lists and tables inside each other.
+
+    Raises:
+        FileNotFoundError: If it is not there.
+        ValueError: As `read_text`; or if it is nested too deeply, or not JSON (names the line).
+    """
+    return parse_json(read_text(path, who, largest), str(path) if who is None else who, deepest=deepest)
+
+
+def parse_json(text: str | bytes, who: str, *, deepest: int = DEEPEST) -> Any:
+    """Read JSON that is in memory; errors as in `read_json`."""
+    try:
+        found = json.loads(text)
     except RecursionError as error:
-        raise ValueError(f"{who} is nested more than {deepest} levels deep, expected plain {form}.") from error
-    except ValueError as error:
-        raise ValueError(f"{who} is not the {form} that was expected: {str(error).rstrip('.')}.") from error
+        raise ValueError(f"{who} is nested more than {deepest} levels deep, expected plain JSON.") from error
+    except ValueError as error:  # UnicodeDecodeError, too
+        raise ValueError(f"{who} is not the JSON that was expected: {str(error).rstrip('.')}.") from error
+    refuse_bloat(found, who, deepest=deepest)
     return found
 
 
-def _check(found: Any, deepest: int) -> None:
-    """Count values and levels without recursion."""
-    count, level, here = 0, 0, [found]
-    while here:
-        count += len(here)
-        if level > deepest:
-            raise ValueError(f"it is nested more than {deepest} levels deep.")
-        if count > MOST:
-            raise ValueError(f"it stands for more than {MOST} values.")
-        below: list[Any] = []
-        for value in here:
-            if isinstance(value, dict):
-                below += [part for part in value.values() if isinstance(part, dict | list)]
-                count += len(value)
-            elif isinstance(value, list):
-                below += [part for part in value if isinstance(part, dict | list)]
-                count += len(value)
-            if count > MOST:
-                raise ValueError(f"it stands for more than {MOST} values.")
-        here, level = below, level + 1
+def read_yaml(path: str | Path, who: str | None = None, *, largest: int = LARGEST, deepest: int = DEEPEST) -> Any:
+    """Read a YAML file of plain values (no tags that build objects); arguments and errors as in `read_json`."""
+    return parse_yaml(read_text(path, who, largest), str(path) if who is None else who, deepest=deepest)
+
+
+def parse_yaml(text: str, who: str, *, deepest: int = DEEPEST) -> Any:
+    """Read YAML that is in memory, after bounding what its references stand for; errors as in `read_json`."""
+    import yaml
+
+    def children(node: Any) -> list[Any]:
+        if isinstance(node, yaml.MappingNode):
+            return [part for pair in node.value for part in pair]
+        return list(node.value) if isinstance(node, yaml.SequenceNode) else []
+
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+    except RecursionError as error:
+        raise ValueError(f"{who} is nested more than {deepest} levels deep, expected plain YAML.") from error
+    except yaml.YAMLError as error:
+        raise ValueError(f"{who} is not the YAML that was expected: {' '.join(str(error).split())}.") from error
+    if node is None:
+        return None
+    refuse_bloat(node, who, children, deepest=deepest)
+    try:
+        return loader.construct_document(node)
+    except (yaml.YAMLError, ValueError, TypeError) as error:  # a date that is none, a number of too many digits
+        raise ValueError(f"{who} is not the YAML that was expected: {' '.join(str(error).split())}.") from error
+
+
+def refuse_bloat(
+    content: Any, who: Any, children: Callable[[Any], list[Any]] | None = None, deepest: int = DEEPEST
+) -> None:
+    """Refuse data that are nested too deeply, hold themselves, or become huge when what is shared is written out.
+
+    Args:
+        content: Plain data: dictionaries, lists, and what is in them.
+        who: Name for the message.
+        children: Returns what is inside a container that may hold others; None: of dictionaries, lists and tuples.
+        deepest: Containers inside each other.
+
+    Raises:
+        ValueError: Naming `who`.
+    """
+    inside = children or _inside
+    size: dict[int, int] = {}  # of each container, written out
+    depth: dict[int, int] = {}
+    begun: set[int] = set()
+    stack = [content]
+    while stack:
+        node = stack[-1]
+        if id(node) in size:
+            stack.pop()
+        elif id(node) not in begun:
+            begun.add(id(node))
+            for child in inside(node):
+                if id(child) in begun and id(child) not in size:
+                    raise ValueError(f"{who} holds itself, so it is damaged.")
+                stack.append(child)
+        else:
+            stack.pop()
+            below = inside(node)
+            size[id(node)] = 1 + sum(size.get(id(child), 1) for child in below)
+            depth[id(node)] = 1 + max((depth.get(id(child), 1) for child in below), default=0)
+            if depth[id(node)] > deepest + 1:
+                raise ValueError(f"{who} is nested more than {deepest} levels deep, so it is damaged.")
+            if size[id(node)] > MOST:
+                raise ValueError(f"{who} becomes more than {MOST:,} entries when its references are followed.")
+
+
+def _inside(node: Any) -> list[Any]:
+    values = node.values() if isinstance(node, dict) else node if isinstance(node, (list, tuple)) else ()
+    return [value for value in values if isinstance(value, (dict, list, tuple))]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,6 @@
-"""Read and write files of the user's: nothing is lost, nothing but regular files is touched, no file is too large."""
+"""Read and write files of the user's: nothing is lost, nothing but regular files is touched."""
 
 import contextlib
-import json
 import os
 import shutil
 import stat
@@ -10,9 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from tsattn import messages
-
-LARGEST_TEXT = 16 * 2**20  # bytes of a configuration or a sidecar that is read as a whole
-DEEPEST = 100  # brackets within brackets that are walked
 
 
 def refuse_existing(path: str | Path, overwrite: bool) -> None:
@@ -110,92 +106,3 @@ def locked(folder: str | Path, refusal: str) -> Iterator[None]:
         yield
     finally:
         os.close(opened)
-
-
-def read_text(path: str | Path, limit: int = LARGEST_TEXT) -> str:
-    """Return the text of a regular file of bounded size.
-
-    Args:
-        path: The file; a link to one is followed.
-        limit: Bytes.
-
-    Raises:
-        FileNotFoundError: If there is none.
-        ValueError: If it is a folder, a device or a pipe, is too large, or is not text in UTF-8.
-    """
-    path = Path(path)
-    about = path.stat()
-    if not stat.S_ISREG(about.st_mode):
-        raise ValueError(f"{path} is a {kind_of(path.resolve())}, expected a regular file.")
-    if about.st_size > limit:
-        raise ValueError(f"{path} has {about.st_size / 1e6:.3g} MB, expected a text of at most {limit / 1e6:.3g} MB.")
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as problem:
-        raise ValueError(f"{path} is not text in UTF-8 (byte {problem.start} is not), so it is damaged.") from problem
-
-
-def read_json(path: str | Path, limit: int = LARGEST_TEXT) -> Any:
-    """Return what a JSON file holds.
-
-    Args:
-        path: The file.
-        limit: Bytes.
-
-    Raises:
-        FileNotFoundError: If there is none.
-        ValueError: As `read_text`; or if it is not JSON, or is nested too deeply.
-    """
-    text = read_text(path, limit)
-    try:
-        content = json.loads(text)
-    except RecursionError as problem:
-        raise ValueError(f"{path} is nested too deeply to be read, so it is damaged.") from problem
-    except ValueError as problem:
-        raise ValueError(f"{path} is damaged, expected JSON: {problem}") from problem
-    refuse_bloat(content, path)
-    return content
-
-
-def refuse_bloat(content: Any, source: Any, children: Callable[[Any], list[Any]] | None = None) -> None:
-    """Refuse data that are nested too deeply, hold themselves, or become huge when what is shared is written out.
-
-    Args:
-        content: Plain data: dictionaries, lists, and what is in them.
-        source: Name for the message.
-        children: Returns what is inside a container that may hold others; None: of dictionaries, lists and tuples.
-
-    Raises:
-        ValueError: Naming the source.
-    """
-    inside = children or _inside
-    size: dict[int, int] = {}  # of each container, written out
-    depth: dict[int, int] = {}
-    begun: set[int] = set()
-    stack = [content]
-    while stack:
-        node = stack[-1]
-        if id(node) in size:
-            stack.pop()
-        elif id(node) not in begun:
-            begun.add(id(node))
-            for child in inside(node):
-                if id(child) in begun and id(child) not in size:
-                    raise ValueError(f"{source} holds itself, so it is damaged.")
-                stack.append(child)
-        else:
-            stack.pop()
-            below = inside(node)
-            size[id(node)] = 1 + sum(size.get(id(child), 1) for child in below)
-            depth[id(node)] = 1 + max((depth.get(id(child), 1) for child in below), default=0)
-            if depth[id(node)] > DEEPEST:
-                raise ValueError(f"{source} is nested more than {DEEPEST} levels deep, so it is damaged.")
-            if size[id(node)] > LARGEST_TEXT:
-                raise ValueError(
-                    f"{source} becomes more than {LARGEST_TEXT:,} entries when its references are followed."
-                )
-
-
-def _inside(node: Any) -> list[Any]:
-    values = node.values() if isinstance(node, dict) else node if isinstance(node, (list, tuple)) else ()
-    return [value for value in values if isinstance(value, (dict, list, tuple))]

@@ -140,7 +140,7 @@ def merged(name: str, own: bool = True) -> dict[str, Any]:
         name: As for `resolve`.
         own: Whether an existing file of the user's comes first.
     """
-    from tsattn.trust import read_yaml
+    from tsattn import documents
 
     def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
         both = {k: merge(below[k], v) if isinstance(v, dict) and k in below else v for k, v in above.items()}
@@ -148,7 +148,7 @@ def merged(name: str, own: bool = True) -> dict[str, Any]:
 
     result: dict[str, Any] = {}
     for part in resolve(name, own):
-        result = merge(result, read_yaml(part if "\n" in part else Path(part)))
+        result = merge(result, documents.parse_yaml(part, name) if "\n" in part else documents.read_yaml(part))
     return result
 
 

@@ -11,10 +11,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from pathlib import Path
 from typing import Any
-
-from tsattn import files
 
 NETWORKS = ("tsattn.models", "tsattn.layers")
 TASKS = ("tsattn.tasks",)
@@ -30,7 +27,6 @@ LIGHTNING = (  # what Lightning's own options are made of
     "lightning.fabric.loggers",
     "lightning.fabric.plugins",
 )
-LARGEST_CONFIG = 2**20  # bytes
 _TRUSTED: ContextVar[frozenset[str]] = ContextVar("what the user of this command trusts", default=frozenset())
 _allowed: set[str] = set()  # by the last `guard_parser`
 PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
@@ -109,43 +105,6 @@ def guard_parser() -> None:
         import_path_allowlist=sorted(allowed),
     )
     _allowed = allowed
-
-
-def read_yaml(source: str | Path) -> Any:
-    """Return what a configuration holds, in plain data, after bounding how large it is.
-
-    Args:
-        source: A file, or the text itself.
-
-    Raises:
-        ValueError: If it is not a regular file, is too large, is not YAML, or its references become huge or endless.
-    """
-    import yaml
-
-    name = str(source) if isinstance(source, Path) else "The configuration"
-    text = files.read_text(source, LARGEST_CONFIG) if isinstance(source, Path) else source
-    if len(text) > LARGEST_CONFIG:
-        raise ValueError(f"{name} has {len(text):,} characters, expected at most {LARGEST_CONFIG:,}.")
-
-    def children(node: Any) -> list[Any]:
-        if isinstance(node, yaml.MappingNode):
-            return [part for pair in node.value for part in pair]
-        return list(node.value) if isinstance(node, yaml.SequenceNode) else []
-
-    loader = yaml.SafeLoader(text)
-    try:
-        node = loader.get_single_node()
-        if node is None:
-            return None
-    except RecursionError as problem:
-        raise ValueError(f"{name} is nested too deeply to be read.") from problem
-    except yaml.YAMLError as problem:
-        raise ValueError(f"{name} is not YAML: {' '.join(str(problem).split())}.") from problem
-    files.refuse_bloat(node, name, children)
-    try:
-        return loader.construct_document(node)
-    except (yaml.YAMLError, ValueError) as problem:  # a date that is none, a number of too many digits
-        raise ValueError(f"{name} is not YAML: {' '.join(str(problem).split())}.") from problem
 
 
 def paths_in(content: Any) -> set[str]:

@@ -15,7 +15,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tsattn import checkpoint
-from tsattn.files import read_json, refuse_existing, write_atomically
+from tsattn.documents import read_json
+from tsattn.files import refuse_existing, write_atomically
 
 PEFT_PREFIX = "base_model.model."
 PLAIN_BEGINS = (None, True, False, "gaussian")  # other ways to begin change the weights under the adapters, too

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from tsattn import checkpoint, trust
+from tsattn import checkpoint, documents, trust
 from tsattn.contracts import ForecastNetwork
 
 READ_OFF = ("variates", "features", "future_covariates", "known_rows")  # the table says them
@@ -22,6 +22,7 @@ NUMBERS = (  # of the trainer; plain ones
     "accumulate_grad_batches", "gradient_clip_val", "deterministic", "benchmark", "inference_mode",
 )  # fmt: skip
 WORDS = ("accelerator", "strategy", "precision", "gradient_clip_algorithm")
+LARGEST = 2**20  # bytes of a configuration
 WORD = re.compile(r"[a-z0-9][a-z0-9_-]*")  # no dot: not a class path
 
 
@@ -36,7 +37,7 @@ def of_run(file: Path, recipe: dict[str, Any], command: str) -> tuple[str, list[
     Raises:
         ValueError: If it is damaged, or asks for another task or another kind of data than tsattn's.
     """
-    found = trust.read_yaml(file)
+    found = documents.read_yaml(file, largest=LARGEST)
     if not (isinstance(found, dict) and all(isinstance(found.get(part), dict) for part in ("model", "data"))):
         raise ValueError(f"{file} is not the configuration of a run: it has no model or no data. Pass one by -c.")
     believed: dict[str, Any] = {}
@@ -128,7 +129,11 @@ def check_own(args: list[str], trusted: bool) -> set[str]:
     for option, value in _options(args):
         if option in ("--config", "-c"):
             is_text = "\n" in value or value.lstrip().startswith("{")
-            content = trust.read_yaml(value if is_text else Path(value))
+            content = (
+                documents.parse_yaml(value, "The configuration")
+                if is_text
+                else documents.read_yaml(value, largest=LARGEST)
+            )
             name = "The configuration" if is_text else value
             for class_path in [] if trusted else class_paths(content):
                 if "." in class_path and not trust.listed(class_path, listed):
@@ -138,7 +143,7 @@ def check_own(args: list[str], trusted: bool) -> set[str]:
                     )
             named |= trust.paths_in(content)
         elif option in ("--trainer", "--model", "--data", "--model.network") and Path(value[:255]).exists():
-            named |= trust.paths_in(trust.read_yaml(Path(value)))  # a file in the place of a value
+            named |= trust.paths_in(documents.read_yaml(value, largest=LARGEST))  # a file in the place of a value
         else:
             named |= {found[0] for found in trust.PATH.finditer(value)}
     return named if trusted else set()

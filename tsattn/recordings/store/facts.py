@@ -25,6 +25,7 @@ RECORDING: dict[str, Any] = {
     },
     "events": {
         "onset": [float], "duration": [float], "event_type": [str], "confidence": [(float, None)], "channels": [str],
+        "text?": [str],
     },
     "gaps": [[float]],
     "notes": [{"level": {"info", "warning"}, "text": str}],
@@ -95,7 +96,9 @@ def check_recording(facts: dict[str, Any], path: Path) -> None:
     for number in layout["empty_shards"]:
         must(0 <= number < shards, f"layout.empty_shards holds {number}, expected 0 to {shards - 1}")
     for table in ("channels", "events"):
-        lengths = {name: len(facts[table][name]) for name in RECORDING[table]}
+        lengths = {
+            name: len(facts[table][name]) for key in RECORDING[table] if (name := key.rstrip("?")) in facts[table]
+        }
         for name, length in lengths.items():
             rows = layout["channels"] if table == "channels" else lengths["onset"]
             must(length == rows, f"{table}.{name} has {length} items, expected {rows}")
