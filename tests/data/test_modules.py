@@ -122,7 +122,7 @@ def test_a_changed_benchmark_is_warned_of(tmp_path: Path, caplog: pytest.LogCapt
 def test_a_benchmark_given_as_a_table_is_recognised(benchmarks: Path, caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.INFO):
         TableData(table=benchmarks / "ETTh1.csv.gz").prepare()
-    assert "`--data.dataset etth1`" in caplog.text
+    assert "`dataset='etth1'`" in caplog.text
 
 
 # Columns ---------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Commands on tables: forecast, data, configs."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -14,7 +14,7 @@ def forecast(
     table: Path,
     out: Path,
     plot: Path | None = None,
-    format: str = "long",
+    format: Literal["long", "wide"] = "long",
     future: Path | None = None,
     horizon: int | None = None,
     quantiles: list[float] | None = None,
@@ -69,8 +69,6 @@ def forecast(
     from tsattn.data.reading import Reading
     from tsattn.forecasting.forecaster import Forecaster
 
-    if format not in ("long", "wide"):
-        raise ValueError(f"--format is {format!r}, expected long or wide.")
     for path in filter(None, (out, plot)):
         files.refuse_existing(path, overwrite)
         if path.resolve() == table.resolve():

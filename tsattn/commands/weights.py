@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any, Literal
 
-SOURCES = ("itransformer", "patchtst", "timexer", "gateformer", "tslib", "mvpformer", "braindecode")
+Source = Literal["itransformer", "patchtst", "timexer", "gateformer", "tslib", "mvpformer", "braindecode"]
 
 
 def import_checkpoint(
     files: list[Path],
-    source: str,
+    source: Source,
     out: Path,
     given: dict[str, Any] | None = None,
     config: Path | Literal["none"] | None = None,
@@ -37,8 +37,6 @@ def import_checkpoint(
     from tsattn.files import refuse_existing, write_atomically
     from tsattn.layers.classifier import SegmentClassifier
 
-    if source not in SOURCES:
-        raise ValueError(f"--from is {source!r}, expected one of {', '.join(SOURCES)}.")
     if len(files) > (2 if source == "mvpformer" else 1):
         raise ValueError(f"{len(files)} files were given, expected one{' or two' * (source == 'mvpformer')}.")
     for name in ("config.json", "model.safetensors", "config.yaml"):

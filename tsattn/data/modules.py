@@ -121,8 +121,8 @@ class TableData(lightning.LightningDataModule):
         super().__init__()
         if (dataset is None) == (table is None):
             raise ValueError(
-                f"dataset is {dataset!r} and table is {table!r}, expected exactly one of them; give `--data.dataset "
-                "etth1` or `--data.table my.csv`."
+                f"dataset is {dataset!r} and table is {table!r}, expected exactly one of them; "
+                f"{messages.advice('give {dataset=etth1}', 'give {table=my.csv}')}."
             )
         for name, number in (
             ("context", context),
@@ -302,10 +302,10 @@ class TableData(lightning.LightningDataModule):
         for benchmark in fetch.REGISTRY.values():
             if shape == (benchmark.rows, benchmark.variates) and fetch.is_genuine(benchmark.name, path):
                 log.info(
-                    "%s is the benchmark %s; `--data.dataset %s` would follow its published split.",
+                    "%s is the benchmark %s; %s would follow its published split.",
                     path,
                     benchmark.name,
-                    benchmark.name,
+                    messages.advice("{dataset}", dataset=benchmark.name),
                 )
 
     def _columns(self, present: list[str]) -> tuple[list[str], int]:
@@ -320,7 +320,8 @@ class TableData(lightning.LightningDataModule):
                 if name not in present:
                     listed = ", ".join(map(repr, present[:12])) + (" ..." if len(present) > 12 else "")
                     raise ValueError(
-                        f"The table has no column {name!r}, expected one of {listed}; check `--data.{role}`."
+                        f"The table has no column {name!r}, expected one of {listed}; "
+                        f"{messages.advice(f'check {{{role}}}')}."
                     )
             if chosen and len(set(chosen)) < len(chosen):
                 raise ValueError(f"{role} is {list(chosen)}, expected every column once.")
@@ -329,7 +330,8 @@ class TableData(lightning.LightningDataModule):
         elif exogenous is None:
             exogenous = [name for name in present if name not in target and name not in self.known]
         if not target:
-            raise ValueError("No column is left as a target, expected at least one; check `--data.exogenous`.")
+            way = messages.advice("check {exogenous}")
+            raise ValueError(f"No column is left as a target, expected at least one; {way}.")
         for one, ones, other, others in (
             ("target", target, "exogenous", exogenous or ()),
             ("target", target, "known", self.known),
@@ -366,7 +368,7 @@ class TableData(lightning.LightningDataModule):
         if short:
             raise ValueError(
                 f"A table of {rows} rows is too short for context {self.context} and horizon {self.horizon}: "
-                f"{', '.join(short)}; shorten context or horizon, or give `--data.split`."
+                f"{', '.join(short)}; {messages.advice('shorten context or horizon', 'give {split}')}."
             )
         return parts
 
@@ -375,7 +377,8 @@ class TableData(lightning.LightningDataModule):
         if marks is None:
             marks = "true" if self.benchmark is None else self.benchmark.marks
         elif marks != "none" and not frequency:
-            raise ValueError(f'marks is "{marks}" but the table has no times, expected "none"; check `--data.marks`.')
+            way = messages.advice("pass {marks=none}")
+            raise ValueError(f'marks is "{marks}" but the table has no times, expected "none"; {way}.')
         return calendar.feature_names(frequency, marks)
 
     @property
@@ -526,12 +529,13 @@ class TableData(lightning.LightningDataModule):
             raise ValueError(
                 f"The model was trained on the targets {list(spec.target_names)} and the exogenous columns "
                 f"{list(spec.variates[spec.targets :])}, the table has the targets {list(own.target_names)} and the "
-                f"exogenous columns {list(own.variates[own.targets :])}; set `--data.target` and `--data.exogenous`."
+                f"exogenous columns {list(own.variates[own.targets :])}; "
+                f"{messages.advice('set {target} and {exogenous}')}."
             )
         if [c.name for c in spec.covariates] != self.known:
             raise ValueError(
                 f"The model was trained with the columns {[c.name for c in spec.covariates]} known ahead, the data has "
-                f"{self.known}; set `--data.known`."
+                f"{self.known}; {messages.advice('set {known}', known=[c.name for c in spec.covariates])}."
             )
         if not calendar.same_step(spec.frequency, own.frequency) or spec.step != own.step:
             raise ValueError(
@@ -565,15 +569,15 @@ class TableData(lightning.LightningDataModule):
         if network is not None and ahead != (len(self.known) or None):
             raise ValueError(
                 f"{self.known} are known ahead, but {type(network).__name__} reads {ahead or 'no'} covariates of the "
-                f"future, expected {len(self.known)}: take a network that does (iTransformer, TimeXer), or pass them "
-                "by `--data.exogenous`, their past only."
+                f"future, expected {len(self.known)}: take a network that does (iTransformer, TimeXer), or "
+                f"{messages.advice('pass them by {exogenous}, their past only', exogenous=self.known)}."
             )
         if missing and self._fill == "none" and not getattr(network, "reads_missing", True):
             name = next(name for name, count in self.missing.items() if count)
             why = getattr(network, "why_no_missing", "") or "it does not say why"
             raise ValueError(
                 f"{missing} values are missing ({self.missing[name]} of {name!r}) and {type(network).__name__} reads "
-                f"none ({why}); fill them by `--data.fill forward`."
+                f"none ({why}); {messages.advice('fill them by {fill=forward}')}."
             )
 
     def train_dataloader(self) -> WindowLoader:
@@ -643,7 +647,7 @@ class TableData(lightning.LightningDataModule):
         if len(starts) and int(starts[0]) + self.context < season:
             raise ValueError(
                 f"The first {part} window has {int(starts[0]) + self.context} rows before its forecast, expected a "
-                f"season of {season}; give a shorter `--data.season`."
+                f"season of {season}; {messages.advice('give a shorter {season}')}."
             )
         held = pd.DataFrame(self.dataset_["values"].values[: self.targets].T).ffill().to_numpy().T
         held = np.array(held, order="C")  # own and writable
@@ -682,7 +686,8 @@ def _part_lengths(rows: int, wanted: Sequence[float | int], rounding: str) -> tu
                 f"split is {list(wanted)}, expected only fractions (up to 1) or only whole numbers of rows."
             )
         if sum(wanted) > rows:
-            raise ValueError(f"split asks for {int(sum(wanted))} rows, but the table has {rows}; check `--data.split`.")
+            way = messages.advice("check {split}")
+            raise ValueError(f"split asks for {int(sum(wanted))} rows, but the table has {rows}; {way}.")
         return int(train), int(val), int(test)
     total = train + val + test
     if total > 1 + 1e-9:
