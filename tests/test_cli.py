@@ -14,6 +14,7 @@ import pytest
 from support import ROOT, SMALL, tsattn
 
 from tsattn.cli import COMMANDS, main
+from tsattn.data.modules import TableData
 
 FIT = ["fit", "-c", "forecast/itransformer.yaml", *SMALL]
 
@@ -79,11 +80,15 @@ def test_no_timestamp_column(tmp_path: Path, frame: pd.DataFrame):
     assert "--data.timestamp" in refused(*FIT, "--data.table", path, cwd=tmp_path)
 
 
-def test_a_column_of_words(tmp_path: Path, frame: pd.DataFrame):
+def test_a_column_of_words(tmp_path: Path, frame: pd.DataFrame, caplog: pytest.LogCaptureFixture):
     frame["weather"] = "sunny"
-    message = refused(*FIT, "--data.table", write(tmp_path / "t.csv", frame), cwd=tmp_path)
+    table = write(tmp_path / "t.csv", frame)
+    message = refused(*FIT, "--data.table", table, "--data.exogenous", "weather", cwd=tmp_path)
     assert "weather" in message
     assert "sunny" in message
+    data = TableData(table=table, context=24, horizon=6)  # nobody asked for it
+    assert "weather" not in data.spec.variates
+    assert "'weather'" in caplog.text
 
 
 def test_irregular_and_repeated_timestamps_name_the_row_and_the_option(tmp_path: Path, frame: pd.DataFrame):
@@ -289,7 +294,8 @@ def test_a_european_table_is_read_as_it_is_meant(tmp_path: Path, frame: pd.DataF
     assert list(found["variate"].values) == list(frame.columns[1:])
     assert found["values"].values == pytest.approx(frame.iloc[:, 1:].to_numpy().T)
     assert found.attrs["frequency"] == "h"
-    assert "--data.time_format" in refused(*FIT, "--data.table", path, "--data.timestamp", "date", cwd=tmp_path)
+    way = ["--data.decimal", ",", "--data.timestamp", "date"]
+    assert "--data.time_format" in refused(*FIT, "--data.table", path, *way, cwd=tmp_path)
 
 
 def test_resampling_that_leaves_mostly_holes_is_refused(tmp_path: Path, frame: pd.DataFrame):

@@ -117,7 +117,7 @@ def test_keys_that_are_missing_or_unknown_are_named_until_they_are_allowed(
 def test_one_file_with_adapters_needs_to_be_told_whether_they_are_merged(tmp_path: Path):
     torch.save(read_state(BASE) | read_state(HEAD), tmp_path / "one.pt")
     arguments = ["--from", "mvpformer", tmp_path / "one.pt", "--out", tmp_path / "out", *GIVEN]
-    assert "merged=True or merged=False" in refused(*arguments)
+    assert "--given.merged true or --given.merged false" in refused(*arguments)
     run(*arguments, "--given.merged", "false")
     truth = recorded("classification_lora")
     with torch.no_grad():

@@ -154,7 +154,7 @@ def test_a_forecast_that_is_not_finite_is_an_error():
     made = tsattn.Forecaster("itransformer", context=8, horizon=4, d_model=8, d_ff=8, heads=1).fit(frame, max_epochs=1)
     made.predict(frame)
     next(made.network.parameters()).data.fill_(float("nan"))
-    with pytest.raises(ValueError, match="is not a finite number, though it was observed"):
+    with pytest.raises(ValueError, match="The forecast of 'a' is not a finite number"):
         made.predict(frame)
 
 

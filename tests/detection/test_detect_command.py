@@ -234,7 +234,7 @@ def test_no_output_replaces_another_one_or_what_is_read(made: dict[str, Path], t
         (["--out", "e.tsv", "--threshold", "1.5"], "threshold is 1.5, expected above 0 and at most 1"),
         (
             ["--out", "e.tsv", "--more_channels", "crop"],
-            "more_channels: Expected one of 'raise', 'spread', 'variance', 'ensemble'",
+            "more_channels is 'crop', expected one of raise, spread, variance, ensemble",
         ),
         (["--out", "e.tsv", "--device", "gpu"], "--device gpu cannot be used: "),
         (["--out", "e.tsv", "--reference", "none.tsv"], "The reference is not there"),
@@ -295,7 +295,7 @@ def test_checkpoints_that_are_none_end_in_one_sentence_each(made: dict[str, Path
         "bomb.ckpt": "cannot be read safely as a checkpoint",
         "table": "holds ITransformer, expected a SegmentClassifier (`tsattn forecast` takes forecasters",
         "body": "holds MVPFormer, expected a SegmentClassifier",
-        "damaged": "is incomplete or damaged",
+        "damaged": "model.safetensors is damaged",
     }.items():
         assert expected in refused_detect(made, "--out", tmp_path / "e.tsv", detector=tmp_path / name), name
     assert not (tmp_path / "ran").exists()

@@ -74,7 +74,7 @@ def test_what_a_recipe_cannot_take_is_refused_and_what_it_can_is_taken(more: str
         config["warmth"] = 3
     else:
         config[more]["init_args"]["warmth"] = 3
-    monkeypatch.setattr(shipped, "merged", lambda name: config)
+    monkeypatch.setattr(shipped, "merged", lambda name, own=True: config)
     if more == "trainer":
         assert recipe_of("itransformer", {}).settings.trainer == {"gradient_clip_val": 0.5}
         used = small().fit(hours(60), max_epochs=1).about["training"]["trainer_kwargs"]

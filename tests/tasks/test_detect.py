@@ -173,7 +173,7 @@ def test_freezing_for_a_subject_leaves_adapters_alone_trainable():
 
 @pytest.mark.parametrize("adapt", ["lora", "linear", "attentive", "subject"])
 def test_adapting_without_a_checkpoint_is_refused(adapt: str):
-    with pytest.raises(ValueError, match=rf"adapt='{adapt}' trains little .* pass checkpoint=.*--model.checkpoint"):
+    with pytest.raises(ValueError, match=rf"adapt='{adapt}' trains little .* pass `checkpoint="):
         DetectTask(scratch=network(), adapt=adapt)
     with pytest.raises(ValueError, match=r"or adapt='full' with scratch=\.\.\., an untrained network"):
         DetectTask(adapt="full")
@@ -298,7 +298,7 @@ def test_recordings_of_another_kind_than_the_checkpoints_are_refused(pretrained:
     with pytest.raises(
         ValueError,
         match=r"break the checkpoint's contract: band is 0.5 to 14.0 in the recordings and 0.5 to 12.0 in the "
-        r"contract; reference is average in the recordings and median in the contract.*--model.contract adopt",
+        r"contract; reference is average in the recordings and median in the contract.*`contract='adopt'`",
     ):
         fit(*others(band=[0.5, 14.0], reference="average"), task=DetectTask(pretrained))
 

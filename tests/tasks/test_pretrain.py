@@ -189,7 +189,7 @@ def test_recordings_of_another_kind_than_the_checkpoints_are_refused_and_can_be_
     with pytest.raises(
         ValueError,
         match=r"band is 0.5 to 12.0 in the recordings and 0.5 to 14.0 in the contract; reference is median in the "
-        r"recordings and average in the contract.*contract=\"adopt\"",
+        r"recordings and average in the contract.*`contract='adopt'`",
     ):
         trainer().fit(task, datamodule=module())
     task = PretrainTask(network(), checkpoint=tmp_path, contract="adopt")

@@ -109,9 +109,9 @@ class Reading:
         said = [(f"{name} {value!r} in place of {getattr(self, name)!r}", name) for name, value in changed.items()]
         return dataclasses.replace(self, **changed), said
 
-    def within(self, columns: Iterable[str]) -> "Reading":
+    def within(self, columns: Iterable[Any]) -> "Reading":
         """Return this for a table with some columns: of those that a training named, the ones that it has."""
-        there = set(columns)
+        there = set(map(str, columns))
         clock = {self.timestamp} if isinstance(self.timestamp, str) else set(self.timestamp or (None,))
         long = {self.variate_column, self.value_column} <= there
         return dataclasses.replace(

@@ -210,13 +210,13 @@ class Task(L.LightningModule):
             ValueError: Naming what differs, with both values.
         """
         entry = checkpoint[files.KEY]
-        files.check_values(checkpoint["state_dict"], "The checkpoint")
-        own = self.state_dict()
-        checkpoint["state_dict"] = {  # scores are none of a network's weights
-            name: value
-            for name, value in checkpoint["state_dict"].items()
-            if name in own or name.startswith("network.")
-        }
+        weights = checkpoint.get("state_dict")
+        if weights is not None:  # FSDP2 takes it out, and loads it by itself
+            files.check_values(weights, "The checkpoint")
+            own = self.state_dict()
+            checkpoint["state_dict"] = {  # scores are none of a network's weights
+                name: value for name, value in weights.items() if name in own or name.startswith("network.")
+            }
         expect_same_recipe(self.network, entry["network"], "The checkpoint")
         before = checkpoint.get("settings", {})
         different = [

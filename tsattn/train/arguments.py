@@ -71,11 +71,13 @@ def install() -> None:
     """Teach jsonargparse our reading and writing of YAML."""
     _Loader.add_constructor("tag:yaml.org,2002:str", _scalar)
     _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
-    yaml.SafeDumper.add_representer(  # Lightning and jsonargparse write it, too
-        Text, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", str(text), style='"')
-    )
     set_loader(MODE, lambda text: yaml.load(text, _Loader), (yaml.YAMLError,))
     set_dumper(MODE, dump)
+
+
+yaml.SafeDumper.add_representer(  # Lightning and jsonargparse write it, too
+    Text, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", str(text), style='"')
+)
 
 
 def dump(values: Any) -> str:

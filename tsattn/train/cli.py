@@ -173,7 +173,9 @@ class TrainCLI(LightningCLI):
             return
         path = find_checkpoint(asked, self.config.run_dir if self.command == "fit" else None)
         spec = checkpoint.read_entry(path).get("spec") or {}
-        for name, value in {**spec.get("reading", {}), "freq": spec.get("gaps") or None}.items():
+        if "reading" not in spec:  # of recordings, or of before
+            return
+        for name, value in {**spec["reading"], "freq": spec.get("gaps") or None}.items():
             usual = {"decimal": ".", "drop_duplicates": False}.get(name)
             if name in options and options[name] == usual and name not in ("timestamp", "exclude"):
                 options[name] = value

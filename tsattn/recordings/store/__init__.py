@@ -145,6 +145,7 @@ def open_store(path: str | Path, *, partial: bool = False) -> Store:
         FileNotFoundError: If nothing is there.
         ValueError: If it is no store of ours, was made by a newer tsattn, or is half-written.
     """
+    need("zarr", "A store")
     path, who = Path(path), label(path)
     if not path.exists():
         raise FileNotFoundError(f"There is no store at {who}.")
