@@ -175,7 +175,7 @@ def test_freezing_for_a_subject_leaves_adapters_alone_trainable():
 def test_adapting_without_a_checkpoint_is_refused(adapt: str):
     with pytest.raises(ValueError, match=rf"adapt='{adapt}' trains little .* pass `checkpoint="):
         DetectTask(scratch=network(), adapt=adapt)
-    with pytest.raises(ValueError, match=r"or adapt='full' with scratch=\.\.\., an untrained network"):
+    with pytest.raises(ValueError, match=r"or `adapt='full'` with `scratch=\.\.\.`, an untrained network"):
         DetectTask(adapt="full")
 
 
