@@ -316,7 +316,6 @@ def test_a_base_install_names_the_extra(tmp_path: Path):
         ["recordings", "split", "s.zarr", "--out", "s.json"],
         ["recordings", "simulate", "--out", "bids"],
         ["recordings", "inspect", "x.nwb"],
-        ["events", "export", "x.edf", "--to", "edf", "--out", "o.edf"],
         ["fit", "-c", "pretrain/mvpformer-tiny.yaml", "--data.store", "s.zarr"],
     ):
         done = forked(without_extras, args, cwd=tmp_path)
