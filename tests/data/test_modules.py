@@ -168,7 +168,7 @@ def test_wrong_columns_are_named(wide: pd.DataFrame):
 
 def test_exactly_one_source():
     for knobs in ({}, {"dataset": "etth1", "table": "my.csv"}):
-        with pytest.raises(ValueError, match="expected exactly one.*`dataset='etth1'`.*`table='my.csv'`"):
+        with pytest.raises(ValueError, match=r"expected exactly one.*`dataset='etth1'`.*`table='my.csv'`"):
             TableData(**knobs)
     with pytest.raises(ValueError, match="did you mean etth1"):
         TableData("eth1")
@@ -455,7 +455,7 @@ def test_a_model_of_other_columns_is_refused(tmp_path: Path, frame: pd.DataFrame
     with pytest.raises(ValueError, match=r"'load 1', 'load 2'\].*'pump', 'load 2'\]"):
         trainer(tmp_path).test(Task(spec), renamed, verbose=False)
     reordered = TableData.from_frame(frame, target="load 1", context=24, horizon=6)
-    with pytest.raises(ValueError, match="set `target=...` and `exogenous=...`"):
+    with pytest.raises(ValueError, match=r"set `target=\.\.\.` and `exogenous=\.\.\.`"):
         trainer(tmp_path).test(Task(spec), reordered, verbose=False)
 
 

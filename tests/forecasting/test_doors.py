@@ -358,9 +358,9 @@ def test_the_table_that_lacks_rows_is_named_and_so_is_the_option_of_a_missing_fi
     with pytest.raises(ValueError, match=rf"^The table of --future lacks 2 of the {HORIZON} rows"):
         by_command(forecaster, tmp_path / "h.csv", tmp_path, future=tmp_path / "f.csv")
     with messages.command({"table": "--table", "future": "--future"}):
-        with pytest.raises(FileNotFoundError, match="no.csv does not exist.*check `--future`"):
+        with pytest.raises(FileNotFoundError, match=r"no\.csv does not exist.*check `--future`"):
             by_command(forecaster, tmp_path / "h.csv", tmp_path, future=tmp_path / "no.csv")
-        with pytest.raises(FileNotFoundError, match="no.csv does not exist.*check `--table`"):
+        with pytest.raises(FileNotFoundError, match=r"no\.csv does not exist.*check `--table`"):
             by_command(forecaster, tmp_path / "no.csv", tmp_path)
     frame.drop(columns="a").to_csv(tmp_path / "h.csv", index=False)
     with pytest.raises(ValueError, match=r"h\.csv has no column 'a'"):
