@@ -185,7 +185,7 @@ def _localized(times: pd.DatetimeIndex, zone: str, what: str) -> pd.DatetimeInde
 
 
 def nearest(
-    times: pd.DatetimeIndex, zone: str, owner: np.ndarray, wanted: pd.DatetimeIndex, of: np.ndarray
+    times: pd.DatetimeIndex, zone: str, owner: np.ndarray, wanted: np.ndarray, of: np.ndarray
 ) -> pd.DatetimeIndex:
     """Say that times without a zone are of one, those that clocks show twice such that they are the ones wanted.
 
@@ -193,7 +193,7 @@ def nearest(
         times: As clocks in the zone show them.
         zone: Its name.
         owner: Item of each time.
-        wanted: Times with a zone, ascending in each item.
+        wanted: Instants, in nanoseconds since 1970.
         of: Item of each.
 
     Returns:
@@ -208,12 +208,11 @@ def nearest(
     shown = pd.DataFrame({"item": owner, "time": times}).groupby(["item", "time"])
     number, several = shown.cumcount().to_numpy(), shown["time"].transform("size").to_numpy() > 1
     one, other = (index.as_unit("ns").asi8 for index in (first, second))
-    asked = wanted.as_unit("ns").asi8
     for row in unsure:
         if several[row]:
             earlier[row] = number[row] == 0
         else:
-            near = asked[of == owner[row]]
+            near = wanted[of == owner[row]]
             earlier[row] = np.abs(near - one[row]).min() <= np.abs(near - other[row]).min()
     return times.tz_localize(zone, ambiguous=earlier)
 

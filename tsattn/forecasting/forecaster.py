@@ -352,11 +352,13 @@ class Forecaster(
             item=item, timestamp=clock, how=how, units=origin.units or {}, start=copy.deepcopy(network), before=spec,
             mode=mode, lora_rank=whole("lora_rank", lora_rank),
         )  # fmt: skip
-        long = {"variate_column": trained.variate_column, "value_column": trained.value_column}
+        kept = dataclasses.replace(
+            Reading.of(spec), variate_column=trained.variate_column, value_column=trained.value_column
+        )
         if frame is not given:  # it was long: the clock and what was left out are columns of the table as it came
             said = tuple(timestamp) if timestamp is not None and not isinstance(timestamp, str) else timestamp
-            long |= {"timestamp": said or trained.timestamp, "exclude": trained.exclude}
-        spec = dataclasses.replace(spec, reading=dataclasses.replace(Reading.of(spec), **long).to_plain())
+            kept = dataclasses.replace(kept, timestamp=said or trained.timestamp, exclude=trained.exclude)
+        spec = dataclasses.replace(spec, reading=kept.to_plain())
         return self._with(found, spec, {**about, "before": self.about})
 
     def calibrate(

@@ -272,10 +272,10 @@ def values_ahead(
                 "clock."
             )
         if isinstance(times, pd.DatetimeIndex):
-            if how.zone and times.tz is None:
-                times = zones.nearest(times, how.zone, place, wanted, np.repeat(np.arange(len(panel.items)), steps))
-            times = zones.settle(times, how.zone, panel.zone, "future_df")[0]
             asked = wanted.as_unit("ns").asi8  # type: ignore[attr-defined]
+            if how.zone and times.tz is None:
+                times = zones.nearest(times, how.zone, place, asked, np.repeat(np.arange(len(panel.items)), steps))
+            times = zones.settle(times, how.zone, panel.zone, "future_df")[0]
             ticks = times.as_unit("ns").asi8 if how.snap is None else _near(times, place, asked, panel)
         else:
             ticks, asked = clocks.ticks(times), clocks.ticks(wanted)
