@@ -1,7 +1,7 @@
 """Commands on tables: forecast, data, configs."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,7 +79,7 @@ def forecast(
     forecaster = Forecaster.from_pretrained(checkpoint)
     spec = forecaster.spec
     assert spec is not None
-    given = {
+    given: dict[str, Any] = {
         "timestamp": timestamp, "time_format": time_format, "zone": zone, "decimal": decimal, "thousands": thousands,
         "encoding": encoding,
         "variate_column": variate_column, "value_column": value_column, "freq": freq, "snap": snap,
