@@ -18,6 +18,7 @@ from tsattn.contracts import SignalSpec
 from tsattn.layers.classifier import SegmentClassifier
 from tsattn.models.mvpformer import MVPFormer
 from tsattn.train.config import of_run
+from tsattn.train.run import trusts
 
 EVIL = "canary_module.Evil"
 CANARY = """
@@ -269,3 +270,34 @@ def test_plain_configurations_are_read_as_they_are():
         "c": {"b": 1, "d": [2.5, None, True, "e"]},
     }
     assert documents.parse_yaml("", "it") is None
+
+
+@pytest.mark.parametrize(
+    ("said", "trusted"),
+    [
+        *(((), False), (("--trust_config",), True), (("--trust_config", "--test", "false"), True)),
+        *((("--trust_config", word), True) for word in ("true", "True", "yes")),
+        *(
+            (("--trust_config", word), False)
+            for word in ("0", "off", "null", "n", "False", "no", "falsch", "none", "~")
+        ),
+        *((("--trust_config=true",), True), (("--trust_config=",), False), (("--trust_config=0",), False)),
+        (("--trust_config", "--trust_config=off"), False),
+    ],
+)
+def test_only_a_plain_yes_trusts_a_configuration(said: tuple[str, ...], trusted: bool):
+    assert trusts(["-c", "own.yaml", *said]) == trusted
+    assert trusts([*said, "-c", "own.yaml"]) == trusted
+
+
+def test_no_word_that_is_not_a_yes_imports_anything(run: Path, tmp_path: Path):
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["model"]["init_args"]["network"]["class_path"] = EVIL
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(config))
+    fit = ["fit", "-c", tmp_path / "own.yaml", "--run_dir", tmp_path / "r"]
+    words = ("0", "off", "null", "n")
+    doors = [
+        ("command", [*fit, *more]) for word in words for more in (["--trust_config", word], [f"--trust_config={word}"])
+    ]
+    for said in results(doors, tmp_path):
+        assert f"own.yaml asks for {EVIL}" in said

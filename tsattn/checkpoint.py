@@ -119,7 +119,7 @@ def check_recipe(recipe: Any, source: Any, largest: int = LARGEST_ARGUMENT) -> N
         ValueError: Naming the argument.
     """
     if not isinstance(recipe, dict):
-        raise ValueError(f"{source} is damaged: its recipe of the network is no table.")
+        raise ValueError(f"{source} is damaged: its recipe of the network is not a table.")
     documents.refuse_bloat(recipe, source)
     stack: list[tuple[str, Any]] = [("network", recipe)]
     while stack:
@@ -253,7 +253,7 @@ def _check_entry(entry: Any, path: Any) -> None:
     if not isinstance(entry, dict) or not isinstance(entry.get("network"), dict):
         raise ValueError(f"{path} is not a tsattn checkpoint: it has no `network`.")
     if not isinstance(entry.get("format", 1), int) or not isinstance(entry.get("about", {}), dict):
-        raise ValueError(f"{path} is damaged: its format is no number, or what it says of itself no table.")
+        raise ValueError(f"{path} is damaged: its format is not a number, or what it says of itself is not a table.")
     if entry.get("format", 1) > FORMAT:
         raise ValueError(f"{path} has format {entry['format']}, this tsattn reads up to {FORMAT}: install a newer one.")
     documents.refuse_bloat(entry, path)

@@ -452,11 +452,6 @@ class TableSpec:
         return sum(c.rows for c in self.covariates if c.role == "known" and c.has_level)
 
     @property
-    def known_names(self) -> tuple[str, ...]:
-        """Names of the covariates that are known ahead."""
-        return tuple(c.name for c in self.covariates if c.role == "known")
-
-    @property
     def columns_read(self) -> tuple[str, ...]:
         """Names of all columns that a forecast needs."""
         return (*self.variates, *(c.name for c in self.covariates))

@@ -110,14 +110,6 @@ def _joined(parts: Sequence[str], known: set[str]) -> list[str]:
     return names
 
 
-def one_of(asked: Any, present: Iterable[Any]) -> str | None:
-    """Return the one column that is meant; None stays None, and what is no column is returned as text."""
-    if asked is None:
-        return None
-    text, known = str(asked), {str(name) for name in present}
-    return text.strip() if text not in known and text.strip() in known else text
-
-
 def taken_as(annotation: Any) -> Kind:
     """Say how the value of an option is typed, by the annotation of the parameter that it sets.
 

@@ -89,7 +89,7 @@ def test_where_files_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("TSATTN_DATA", str(tmp_path / "named"))
     with pytest.raises(FileNotFoundError) as error:
         fetch.find("etth1")
-    for word in ("named", "cache", "ETTh1.csv", "tsattn data fetch etth1", "root="):
+    for word in ("named", "cache", "ETTh1.csv", "tsattn data fetch etth1", "`root=...`"):
         assert word in str(error.value)
     for folder in (tmp_path / "cache", tmp_path / "data" / "ETT-small", tmp_path / "named"):  # each before the last
         folder.mkdir(parents=True)

@@ -156,7 +156,7 @@ def test_targets_come_first_then_exogenous(wide: pd.DataFrame, target, exogenous
 
 
 def test_wrong_columns_are_named(wide: pd.DataFrame):
-    with pytest.raises(ValueError, match=r"no column 'd', expected one of 'b', 'a', 'c'; check `--data\.target`"):
+    with pytest.raises(ValueError, match=r"no column 'd', expected one of 'b', 'a', 'c'; check `target=...`"):
         TableData.from_frame(wide, target="d").prepare()
     with pytest.raises(ValueError, match=r"'a' is both target and exogenous"):
         TableData.from_frame(wide, target="a", exogenous=["a", "b"]).prepare()
@@ -168,7 +168,7 @@ def test_wrong_columns_are_named(wide: pd.DataFrame):
 
 def test_exactly_one_source():
     for knobs in ({}, {"dataset": "etth1", "table": "my.csv"}):
-        with pytest.raises(ValueError, match=r"expected exactly one.*--data\.dataset.*--data\.table"):
+        with pytest.raises(ValueError, match=r"expected exactly one.*`dataset='etth1'`.*`table='my.csv'`"):
             TableData(**knobs)
     with pytest.raises(ValueError, match="did you mean etth1"):
         TableData("eth1")
@@ -455,14 +455,14 @@ def test_a_model_of_other_columns_is_refused(tmp_path: Path, frame: pd.DataFrame
     with pytest.raises(ValueError, match=r"'load 1', 'load 2'\].*'pump', 'load 2'\]"):
         trainer(tmp_path).test(Task(spec), renamed, verbose=False)
     reordered = TableData.from_frame(frame, target="load 1", context=24, horizon=6)
-    with pytest.raises(ValueError, match=r"--data\.target"):
+    with pytest.raises(ValueError, match=r"set `target=\.\.\.` and `exogenous=\.\.\.`"):
         trainer(tmp_path).test(Task(spec), reordered, verbose=False)
 
 
 @lightning_says
 def test_a_network_that_cannot_read_gaps_is_told_before_training(tmp_path: Path):
     frame = simulate_table(rows=400, variates=3, missing=0.05)
-    with pytest.raises(ValueError, match=r"Network reads none \(its patches have no mask\).*--data\.fill forward"):
+    with pytest.raises(ValueError, match=r"Network reads none \(its patches have no mask\).*`fill='forward'`"):
         trainer(tmp_path, max_epochs=1).fit(
             Task(reads_missing=False), TableData.from_frame(frame, context=24, horizon=6)
         )

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from making import CONTEXT, HORIZON, ahead, fitted, hours, items, small
 
-from tsattn import Forecaster
+from tsattn import Forecaster, messages
 from tsattn.commands.tables import forecast
 from tsattn.data.modules import TableData
 from tsattn.data.reading import Reading
@@ -303,3 +303,81 @@ def test_a_season_longer_than_the_training_is_not_one(caplog):
         assert TableData.from_frame(frame, **SIZES).spec.season == 1
         assert fitted(frame).spec.season == 1
     assert small().horizon == HORIZON
+
+
+def long_run(tmp_path: Path) -> tuple[Forecaster, pd.DataFrame, pd.DataFrame]:
+    """A forecaster of a long file, the table in it, and the same as a wide one."""
+    wide = hours().rename(columns={"timestamp": "date"})
+    long = wide.melt(id_vars="date", var_name="sensor", value_name="reading")
+    long["note"] = "x"
+    long.to_csv(tmp_path / "long.csv", index=False)
+    named = {"variate_column": "sensor", "value_column": "reading", "exclude": "note", "timestamp": "date"}
+    spec = TableData(table=tmp_path / "long.csv", **named, **SIZES).spec
+    network = fitted(wide, timestamp="date").network
+    assert network is not None
+    return Forecaster.of(network, spec), long, wide
+
+
+@pytest.mark.parametrize("clock", [None, "date"])
+def test_a_run_on_a_long_table_that_goes_on_reads_long_and_wide_ones_still(clock: str | None, tmp_path: Path):
+    before, long, wide = long_run(tmp_path)
+    tuned = before.finetune(long, max_epochs=1, timestamp=clock)
+    assert tuned.spec is not None
+    assert before.spec is not None
+    assert tuned.spec.reading == before.spec.reading
+    other = before.finetune(wide, max_epochs=1, timestamp=clock)
+    for made in (tuned, other, tuned.finetune(long, max_epochs=1)):
+        expected = made.predict_df(wide)
+        pd.testing.assert_frame_equal(made.predict_df(long), expected)
+        same(
+            by_command(made, tmp_path / "long.csv", tmp_path),
+            expected.rename(columns={expected.columns[1]: "timestamp"}),
+        )
+
+
+@pytest.mark.parametrize("typed", ["day,clock", "[day, clock]", "day, clock"])
+def test_a_clock_of_two_columns_is_typed_as_a_list(typed: str, tmp_path: Path, capsys):
+    frame = items()
+    stamp = frame.pop("timestamp")
+    parted = frame.assign(day=stamp.dt.strftime("%Y-%m-%d"), clock=stamp.dt.strftime("%H:%M:%S"))
+    parted.to_csv(tmp_path / "t.csv", index=False)
+    forecaster = fitted(parted, timestamp=["day", "clock"])
+    found = by_command(forecaster, tmp_path / "t.csv", tmp_path, timestamp=typed)
+    assert "read otherwise" not in capsys.readouterr().out
+    pd.testing.assert_frame_equal(found, forecaster.predict_df(parted), check_dtype=False)
+    plain = fitted(items(), timestamp="timestamp")
+    assert by_command(plain, tmp_path / "t.csv", tmp_path, timestamp=typed).columns[1] == "timestamp"
+    assert "timestamp ('day', 'clock') in place of 'timestamp'" in capsys.readouterr().out
+
+
+def test_the_table_that_lacks_rows_is_named_and_so_is_the_option_of_a_missing_file(tmp_path: Path):
+    frame = hours()
+    forecaster = fitted(frame, target="a", known_covariates="b")
+    frame.to_csv(tmp_path / "h.csv", index=False)
+    ahead(frame, HORIZON - 2, b=0.5).to_csv(tmp_path / "f.csv", index=False)
+    with pytest.raises(ValueError, match=rf"^The table of --future lacks 2 of the {HORIZON} rows"):
+        by_command(forecaster, tmp_path / "h.csv", tmp_path, future=tmp_path / "f.csv")
+    with messages.command({"table": "--table", "future": "--future"}):
+        with pytest.raises(FileNotFoundError, match=r"no\.csv does not exist.*check `--future`"):
+            by_command(forecaster, tmp_path / "h.csv", tmp_path, future=tmp_path / "no.csv")
+        with pytest.raises(FileNotFoundError, match=r"no\.csv does not exist.*check `--table`"):
+            by_command(forecaster, tmp_path / "no.csv", tmp_path)
+    frame.drop(columns="a").to_csv(tmp_path / "h.csv", index=False)
+    with pytest.raises(ValueError, match=r"h\.csv has no column 'a'"):
+        by_command(forecaster, tmp_path / "h.csv", tmp_path, future=tmp_path / "f.csv")
+
+
+@pytest.mark.parametrize("last", range(-HORIZON - 2, 3))
+@pytest.mark.parametrize("more", [0, 5])
+@pytest.mark.parametrize("snap", [None, "1h"])
+def test_rows_ahead_may_lie_around_the_hour_that_is_shown_twice(last: int, more: int, snap: str | None):
+    """The history ends `last` hours from the first of the two."""
+    twice = pd.Timestamp("2024-10-27 00:00", tz="UTC")
+    end = twice + last * pd.Timedelta("1h")
+    times = pd.date_range(end=end, periods=200, freq="h").tz_convert("Europe/Berlin")
+    frame = hours().assign(timestamp=times)
+    knowing = fitted(frame[:150], target="a", known_covariates="b", snap=snap, zone="Europe/Berlin")
+    later = pd.date_range(times[-1], periods=HORIZON + more + 1, freq="h")[1:]
+    future = pd.DataFrame({"timestamp": later, "b": np.arange(HORIZON + more) / 3})
+    naive = future.assign(timestamp=later.tz_localize(None))
+    pd.testing.assert_frame_equal(knowing.predict_df(frame, naive), knowing.predict_df(frame, future))

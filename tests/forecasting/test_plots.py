@@ -77,10 +77,10 @@ def test_the_history_ends_where_the_forecast_begins_and_what_came_is_told_apart(
     times, values = line(figure, 0, "observed")
     np.testing.assert_array_equal(values, frame["load 2"][200 - 2 * CONTEXT : 200])
     assert times[-1] == date2num(frame["date"][199])
-    np.testing.assert_array_equal(line(figure, 0, "what came")[1], frame["load 2"][200 : 200 + HORIZON])
+    np.testing.assert_array_equal(line(figure, 0, "actual")[1], frame["load 2"][200 : 200 + HORIZON])
     shaded = figure.axes[0].patches[0]
     assert shaded.get_x() == date2num(frame["date"][200 - CONTEXT])
-    assert legend(figure) == ["read by the network", "observed", "what came", "80 %", "50 %", "median"]
+    assert legend(figure) == ["read by the network", "observed", "actual", "80 %", "50 %", "median"]
 
 
 def test_a_history_that_begins_after_the_forecast_is_refused(forecaster: Forecaster, frame: pd.DataFrame):
@@ -126,12 +126,12 @@ def test_of_a_backtest_windows_that_overlap_are_not_drawn_but_count(forecaster: 
     rows = backtest[backtest["target_name"] == "load 1"]
     error = (rows["target"] - rows["predictions"]).abs().mean()
     assert figure.axes[0].get_title("left") == f"load 1: mean absolute error {error:.3g}"
-    assert figure.get_suptitle() == f"{MOST_WINDOWS} of 200 forecasts and what came, errors of all"
+    assert figure.get_suptitle() == f"{MOST_WINDOWS} of 200 forecasts and actual values, errors of all"
 
 
 def test_of_a_backtest_the_dark_line_is_what_came(forecaster: Forecaster, frame: pd.DataFrame):
     figure = forecaster.plot(forecaster.backtest(frame, windows=3), targets="driver")
-    times, values = line(figure, 0, "what came")
+    times, values = line(figure, 0, "actual")
     np.testing.assert_array_equal(values, frame["driver"][-3 * HORIZON :])
     np.testing.assert_allclose(times, date2num(frame["date"][-3 * HORIZON :]))
     assert to_rgba(figure.axes[0].get_lines()[0].get_color()) == to_rgba(OBSERVED)

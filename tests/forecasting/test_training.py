@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from making import fitted, hours, small
 
 from tsattn import Forecaster
+from tsattn.forecasting.predictor import check_answer
 from tsattn.tasks.optim import epoch_factors
 
 # ---- the schedule
@@ -237,6 +238,21 @@ def test_an_answer_that_is_not_finite_is_an_error(frame: pd.DataFrame, door: str
         ValueError, match=r"forecast of 'a' is not a finite number, .* projection.weight are not finite"
     ):
         getattr(made, door)(given)
+
+
+def test_of_a_series_without_any_value_nothing_is_expected(point: Forecaster):
+    assert point.network is not None
+    assert point.spec is not None
+    forecast = torch.zeros(2, 3, 6)
+    forecast[1, 2] = math.nan
+    past = torch.zeros(2, 3, 24)
+    observed = torch.ones(2, 3, 24, dtype=torch.bool)
+    observed[1, 2] = False
+    check_answer(forecast, point.spec, point.network, past, observed)
+    observed[1, 2, 5] = True
+    for there in (observed, None):
+        with pytest.raises(ValueError, match="forecast of 'c' is not a finite number"):
+            check_answer(forecast, point.spec, point.network, past, there)
 
 
 def test_an_infinite_number_in_a_tensor_is_named(frame: pd.DataFrame, point: Forecaster):

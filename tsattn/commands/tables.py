@@ -1,7 +1,7 @@
 """Commands on tables: forecast, data, configs."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,9 +52,9 @@ def forecast(
         time_format: How times are written, as in strptime ("%d/%m/%Y %H:%M"), or epoch_s, epoch_ms, excel, steps;
             default: as in the training.
         zone: Time zone of times that are written without one ("Europe/Berlin"); default: as in the training.
-        decimal: What stands before the decimals in a text file; default: as in the training, else a point.
-        thousands: What stands between the thousands in a text file; `none`: nothing; default: as in the training.
-        encoding: Of a text file; default: as in the training, else UTF-8, else Windows-1252 with a warning.
+        decimal: Decimal separator of a text file; default: as in the training, else a point.
+        thousands: Thousands separator of a text file; `none`: there is none; default: as in the training.
+        encoding: Encoding of a text file; default: as in the training, else UTF-8, else Windows-1252 with a warning.
         variate_column: Of a long table, the column that names the variate; default: as in the training.
         value_column: Of a long table, the column that holds the values; default: as in the training.
         freq: Step at which absent rows are missing ones ("1h"); default: as in the training.
@@ -64,8 +64,9 @@ def forecast(
         overwrite: Write over files that exist already.
     """
     import dataclasses
+    import re
 
-    from tsattn import files
+    from tsattn import files, typed
     from tsattn.data.reading import Reading
     from tsattn.forecasting.forecaster import Forecaster
 
@@ -78,29 +79,34 @@ def forecast(
     forecaster = Forecaster.from_pretrained(checkpoint)
     spec = forecaster.spec
     assert spec is not None
-    given = {
+    given: dict[str, Any] = {
         "timestamp": timestamp, "time_format": time_format, "zone": zone, "decimal": decimal, "thousands": thousands,
         "encoding": encoding,
         "variate_column": variate_column, "value_column": value_column, "freq": freq, "snap": snap,
         "resample": resample, "drop_duplicates": drop_duplicates or None,
     }  # fmt: skip
     trained = Reading.of(spec)
+    numbers = [*spec.variates, *(c.name for c in spec.covariates if c.categories is None)]
+    history, has_clock = _frame(table, trained.replaced(given)[0], numbers)
+    if timestamp is not None:  # one column or several, which only the table can tell
+        present = [*history.columns, *(name for name in history.index.names if name is not None)]
+        names = typed.chosen(timestamp, [str(name).strip() for name in present])
+        given["timestamp"] = names[0] if len(names) == 1 else tuple(names)
     how, changed = trained.replaced(given)
     told = [text for text, name in changed if getattr(trained, name) not in (None, False)]
     if told:
         print(f"read otherwise than in the training: {', '.join(told)}")
     forecaster.spec = dataclasses.replace(spec, reading=how.to_plain(), gaps=how.freq or "")
-    numbers = [*spec.variates, *(c.name for c in spec.covariates if c.categories is None)]
-    history, has_clock = _frame(table, how, numbers)
-    ahead = None if future is None else _frame(future, how, numbers)[0]
-    clock = timestamp if has_clock else "none"
+    ahead = None if future is None else _frame(future, how, numbers, "future")[0]
+    clock = given["timestamp"] if has_clock else "none"
     try:
         made = forecaster.predict_df(
             history, ahead, horizon=horizon, quantile_levels=quantiles, item_id=item_id, timestamp=clock
         )
     except ValueError as problem:
-        sentence = str(problem).replace("`future_df`", "`--future`").replace("future_df", "The table of --future")
-        raise ValueError(sentence.replace("The table ", f"{table} ", 1)) from problem
+        sentence = re.sub(r"The table (?!of `--future`)", lambda _: f"{table} ", str(problem), count=1)
+        sentence = sentence.replace("`future_df`", "`--future`").replace("future_df", "The table of --future")
+        raise ValueError(sentence) from problem
     picture = made
     many = made.columns[0] in {str(name).strip() for name in history.columns} - set(spec.columns_read)
     if not many:
@@ -119,13 +125,13 @@ def forecast(
         print(f"picture written to {plot}")
 
 
-def _frame(path: Path, how: "Reading", numbers: list[str]) -> "tuple[pd.DataFrame, bool]":
+def _frame(path: Path, how: "Reading", numbers: list[str], option: str = "table") -> "tuple[pd.DataFrame, bool]":
     """Read a file as a training's was; return it and whether a clock may be expected in it."""
     from tsattn.data.table_files import read_frame
 
     clock = [how.timestamp] if isinstance(how.timestamp, str) else list(how.timestamp or ())
     only = numbers if how.value_column is None else None
-    return read_frame(path, how.decimal, how.thousands, how.encoding, skip=clock, only=only)
+    return read_frame(path, how.decimal, how.thousands, how.encoding, skip=clock, only=only, option=option)
 
 
 def data_list() -> None:
@@ -170,7 +176,7 @@ def data_simulate(
         out: CSV to write.
         rows: Hours.
         variates: Columns.
-        seed: Of the random numbers.
+        seed: Random seed of the simulation.
         missing: Share of the values left out, in runs as a failing sensor would.
         overwrite: Write over a file that exists already.
     """

@@ -22,7 +22,7 @@ from jaxtyping import Int
 from tsattn import messages
 from tsattn.data.calendar import as_calendar, is_fixed, plain_quarter
 from tsattn.data.reading import Reading
-from tsattn.data.wording import listed, plain
+from tsattn.data.wording import Door, advice, listed, plain
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +58,7 @@ class Rows:
         what: The table, for messages.
         places: Data row of each row in the file, from 0; None where rows do not stand as they did there.
         zone: Zone that the times' changing offsets point to; "" if they do not change.
+        door: Where the table came in, for messages.
     """
 
     times: pd.DatetimeIndex
@@ -67,6 +68,7 @@ class Rows:
     what: str
     places: np.ndarray | None = None
     zone: str = ""
+    door: Door = "panel"
 
     @property
     def within(self) -> np.ndarray:
@@ -255,7 +257,7 @@ def refuse_repeated(rows: Rows) -> None:
         row = int(np.argmax(again)) + 1
         key, first = "name the column of items by {item_id}", "keep the first rows by {drop_duplicates}"
         several = 2 * int(again.sum()) > len(again)
-        ways = messages.advice(*((key, first) if several else (first, key)), drop_duplicates=True)
+        ways = advice(rows.door, *((key, first) if several else (first, key)), drop_duplicates=True)
         raise ValueError(
             f"{rows.what} has the time {rows.times[row]} again{rows.where(row)}, expected every time once"
             f"{'' if len(rows.items) == 1 else ' in an item'}; {ways}."
@@ -494,7 +496,8 @@ def without_repeated(rows: Rows) -> Rows:
     if not lost:
         return rows
     if 2 * lost > len(keep) and _differ(rows, keep):
-        ways = messages.advice(
+        ways = advice(
+            rows.door,
             "Name the column that tells them apart by {item_id}",
             "Of a long table, name its columns by {variate_column}",
         )

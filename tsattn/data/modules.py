@@ -23,7 +23,7 @@ from tsattn.contracts import Fill, TableSpec
 from tsattn.data import calendar, fetch, grid, panel, tables
 from tsattn.data.calendar import Marks
 from tsattn.data.reading import Reading
-from tsattn.data.specify import specify
+from tsattn.data.specify import check_names, specify
 from tsattn.data.windows import Split, WindowLoader, Windows, window_starts
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class TableData(lightning.LightningDataModule):
     order of the file (TSLib moves "OT" to the end; means over all targets do not see that).
 
     Args:
-        dataset: Name of a benchmark (`tsattn data list`); its protocol is followed where a knob is None.
+        dataset: Name of a benchmark (`tsattn data list`); its protocol is followed where an option is None.
         table: Path of your own table, instead of `dataset`: .csv, .csv.gz, .txt, .npz or .parquet, wide or long.
         root: The only folder in which the benchmark is looked for; None: TSATTN_DATA, ./data, the cache.
         timestamp: Column with the times; several ("[date, time]"): day and time of day, or year, month, day, hour, to
@@ -47,10 +47,10 @@ class TableData(lightning.LightningDataModule):
         time_format: How times are written, as in strptime ("%d/%m/%Y %H:%M"), or for numbers epoch_s, epoch_ms,
             epoch_us, epoch_ns (since 1970), excel (days of a spreadsheet) or steps; None: ISO 8601, else month before
             day; numbers by their size.
-        decimal: What stands before the decimals in a text file.
-        thousands: What stands between the thousands in a text file, such as "," or "."; "none": nothing; None: not
-            known, and what could be read in two ways is an error.
-        encoding: Of a text file; None: UTF-8, else Windows-1252 with a warning.
+        decimal: Decimal separator of a text file.
+        thousands: Thousands separator of a text file, such as "," or "."; "none": there is none; None: not known, and
+            what could be read in two ways is an error.
+        encoding: Encoding of a text file; None: UTF-8, else Windows-1252 with a warning.
         variate_column: Of a long table: the column that says which variate a row is of.
         value_column: Of a long table: the column with the values.
         exclude: Columns that are left out.
@@ -78,12 +78,12 @@ class TableData(lightning.LightningDataModule):
         zone: Time zone of the clock ("Europe/Berlin"): times are brought there, and times without a zone are of it.
         drop_duplicates: Keep the first of several rows with the same time.
         season: Steps of one season for the seasonal-naive score; None: the benchmark's, else the calendar's.
-        seed: Of the order of the training windows.
+        seed: Random seed for the order of the training windows.
         on_device: Keep the table on the training device, so that batches need no copying.
 
     Raises:
-        ValueError: If not exactly one of `dataset` and `table` is given, or a knob has no sense; what only the table
-            can show is raised by `prepare`.
+        ValueError: If not exactly one of `dataset` and `table` is given, or an option is out of range; what only the
+            table can show is raised by `prepare`.
     """
 
     def __init__(
@@ -176,14 +176,14 @@ class TableData(lightning.LightningDataModule):
         self._windows: tuple[tuple[TableSpec, torch.device], Windows] | None = None
 
     @classmethod
-    def from_frame(cls, frame: pd.DataFrame, **knobs: Any) -> "TableData":
+    def from_frame(cls, frame: pd.DataFrame, **options: Any) -> "TableData":
         """Take the table from memory; it is not changed.
 
         Args:
             frame: Wide or long, as `tables.from_frame` reads it.
-            **knobs: As in the constructor, without `dataset`, `table` and `root`.
+            **options: As in the constructor, without `dataset`, `table` and `root`.
         """
-        data = cls(table="DataFrame", **knobs)
+        data = cls(table="DataFrame", **options)
         data._frame = frame
         return data
 
@@ -283,13 +283,14 @@ class TableData(lightning.LightningDataModule):
                 path,
                 self.benchmark.name,
             )
-        mended = self.drop_duplicates or any(step is not None for step in (self.snap, self.resample, self.freq))
+        asked = (self.snap, self.resample, self.freq, self.zone)
+        mended = self.drop_duplicates or any(option is not None for option in asked)
         return tables.read_table(path, clock="strict" if mended else self.benchmark.clock, **options)
 
     def _named(self) -> list[str]:
         """Return the columns that somebody named, for whatever."""
-        named = [[role] if isinstance(role, str) else list(role or ()) for role in (self.target, self.exogenous)]
-        return [*named[0], *named[1], *self.known]
+        roles = (self.target, self.exogenous, self._asked_known)
+        return [name for role in roles for name in ([role] if isinstance(role, str) else list(role or ()))]
 
     def _only(self) -> list[str] | None:
         """Return the only columns that are read: all that are named, if both targets and the others are."""
@@ -560,11 +561,7 @@ class TableData(lightning.LightningDataModule):
         if trained is not None:
             self._fit_to(trained)
         missing = sum(self.missing.values())
-        for level in getattr(network, "levels", None) or ():
-            if f"{level:.12g}" in self.spec.columns:
-                raise ValueError(
-                    f"{level:.12g} is the column of times, expected another name: a forecast calls a quantile so."
-                )
+        check_names((), self.spec.columns, getattr(network, "levels", None) or ())
         ahead = getattr(network, "future_covariates", None)
         if network is not None and ahead != (len(self.known) or None):
             raise ValueError(

@@ -38,8 +38,9 @@ class Format:
     """How numbers are written in a text file.
 
     Attributes:
-        decimal: What stands before the decimals, "." or ",".
-        thousands: What stands between the thousands: ".", ",", "'", " " or "_"; "none": nothing; None: not known.
+        decimal: Decimal separator of a text file, "." or ",".
+        thousands: Thousands separator of a text file: ".", ",", "'", " " or "_"; "none": there is none; None: not
+            known.
 
     Raises:
         ValueError: If one is another character, or both are the same.
@@ -213,7 +214,7 @@ def refuse_thousands(texts: pd.Series, name: str, source: str) -> None:
     whole = pointed[0].replace(".", "")
     raise ValueError(
         f"Column {name!r} of {source} holds {others[0]!r} and {pointed[0]!r}, of which nobody knows whether it is "
-        f"{whole} or {pointed[0]}, expected to be told; if it is {whole}, "
+        f"{whole} or {pointed[0]}, expected one of the two formats to be named; if it is {whole}, "
         f"{advice('table', 'pass {decimal=,} and {thousands=.}')}, if it is {pointed[0]}, "
         f"{advice('table', 'pass {thousands=none}')}."
     )

@@ -21,6 +21,7 @@ import xarray as xr
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tsattn import messages
 from tsattn.contracts import Covariate, Fill, ForecastNetwork, TableSpec
 from tsattn.data import clock as clocks
 from tsattn.data import grid, keys, repeated, tables, zones
@@ -267,7 +268,8 @@ def read_panel(
     if times is None:
         if how.freq is not None and frequency is None:
             raise ValueError(
-                f"{what} has no times that freq={how.freq!r} could be a step of; name them by `timestamp`."
+                f"{what} has no times that {messages.option('freq', how.freq)} could be a step of, expected some; "
+                f"{advice('panel', 'name their column by {timestamp}')}."
             )
         position = np.arange(len(codes)) - np.repeat(begins[:-1], counts)
         return Panel(items, begins, pd.Index(position), columns, "")
@@ -288,7 +290,7 @@ def read_panel(
     if step:
         raise ValueError(
             f"{what} has dates as times ({times[0]}, ...), expected whole numbers of the step {step}, as in the "
-            "training; name their column by `timestamp`."
+            f"training; {advice('panel', 'name their column by {timestamp}')}."
         )
     rows = grid.bring(grid.Rows(times, begins, columns, items, what, zone=likely), how)
     times, begins, columns = rows.times, rows.begins, dict(rows.columns)
@@ -409,7 +411,7 @@ def known_rows(
         if not isinstance(times, pd.DatetimeIndex):
             raise ValueError(
                 f"{what} has no times, expected some, because the forecaster reads the calendar "
-                f"({', '.join(spec.marks)}); name their column by `timestamp`."
+                f"({', '.join(spec.marks)}); {messages.advice('name their column by {timestamp}')}."
             )
         place, distinct = pd.factorize(times)  # items share their times
         parts.append(calendar_features(pd.DatetimeIndex(distinct), spec.marks).numpy()[:, place])
@@ -577,8 +579,8 @@ def _refuse_repeated(
             key = [] if other else keys.likely_keys(frame, clocks.ticks(found.times), found.columns)
             if other or key:
                 raise ValueError(f"{told}; {other or repeated.of_key(frame, key, found, 'panel')}.")
-        way = advice("panel", "keep the first rows by {drop_duplicates}", drop_duplicates=True)
-        raise ValueError(f"{told}; {way}, or name the column of items by `item_id`.")
+        ways = ("keep the first rows by {drop_duplicates}", "name the column of items by {item_id}")
+        raise ValueError(f"{told}; {advice('panel', *ways, drop_duplicates=True)}.")
 
 
 def _counted(panel: Panel, freq: str | None, expected: int | None, what: str) -> Panel:
@@ -599,7 +601,7 @@ def _counted(panel: Panel, freq: str | None, expected: int | None, what: str) ->
             row = int(off.argmax())
             raise ValueError(
                 f"{what} steps from {times[row]} to {times[row + 1]}{_of_item(begins, panel.items, row)}, expected a "
-                f"multiple of freq={freq!r}."
+                f"multiple of {messages.option('freq', freq)}."
             )
         panel = _spread(panel, usual)
     elif len(steps):
@@ -610,7 +612,7 @@ def _counted(panel: Panel, freq: str | None, expected: int | None, what: str) ->
             row = int(wrong.argmax())
             raise ValueError(
                 f"{what} steps from {times[row]} to {times[row + 1]}{_of_item(begins, panel.items, row)}, expected a "
-                f"regular step of {usual}; pass `freq='{usual}'` to take absent rows as missing."
+                f"regular step of {usual}; {advice('panel', 'take absent rows as missing by {freq}', freq=str(usual))}."
             )
     else:
         if expected is None:

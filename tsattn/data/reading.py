@@ -20,9 +20,10 @@ class Reading:
         timestamp: Column with the times, or several that are joined; None: found; "none": the rows have no clock.
         time_format: How times are written, as in strptime ("%d/%m/%Y %H:%M"); None: ISO 8601, else month before day.
         zone: Time zone of the clock ("Europe/Berlin"): times are brought there, and times without a zone are of it.
-        decimal: What stands before the decimals in a text file.
-        thousands: What stands between groups of three digits in a text file; None: nothing does.
-        encoding: Of a text file; None: UTF-8.
+        decimal: Decimal separator of a text file.
+        thousands: Thousands separator of a text file; "none": there is none; None: not known, and what could be read
+            in two ways is an error.
+        encoding: Encoding of a text file; None: UTF-8, else Windows-1252 with a warning.
         variate_column: Of a long table: the column that says which variate a row is of.
         value_column: Of a long table: the column with the values.
         exclude: Columns that are left out.
@@ -74,7 +75,7 @@ class Reading:
         Raises:
             ValueError: If the checkpoint says something that this version does not know.
         """
-        names = {field.name for field in dataclasses.fields(cls)}
+        names = {field.name for field in dataclasses.fields(cls)} - {"freq"}  # which is `TableSpec.gaps`
         unknown = [name for name in spec.reading if name not in names]
         if unknown:
             raise ValueError(

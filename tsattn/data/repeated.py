@@ -89,7 +89,7 @@ def of_key(frame: pd.DataFrame, key: list[str], clock: Clock, door: Door) -> str
         ways.append(f"read one column of each as its own by `{spelled}{messages.option('value_column', rest[0])}`")
     ways.append("keep the rows of one of them in the table")
     ways.append(f"train on all as items in Python, `Forecaster.fit(item_id={key[0]!r})`")
-    return f"{told}, and a table here is of one: {', or '.join(ways)}"
+    return f"{told}, expected a table of one series: {', or '.join(ways)}"
 
 
 def other_clock(frame: pd.DataFrame, clock: Clock, door: Door) -> str:

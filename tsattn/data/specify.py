@@ -94,15 +94,17 @@ def specify(
     )
 
 
-def check_names(read: Sequence[str], names: tuple[str, str]) -> None:
+def check_names(read: Sequence[str], names: tuple[str, str], levels: Sequence[float] = ()) -> None:
     """Raise ValueError if a column is called as an answer calls one of its own, so that it could not be forecast.
 
     Args:
         read: Columns that the network reads.
         names: What an answer calls the columns of items and of times.
+        levels: Of its quantiles, each of which has a column.
     """
+    taken = (*TAKEN, *(f"{level:.12g}" for level in levels))
     for name in names:
-        if name in TAKEN or names[0] == names[1]:
+        if name in taken or names[0] == names[1]:
             raise ValueError(
                 f"{name!r} is the column of items or times, expected another name: a forecast calls its own column so."
             )

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tsattn import typed
 from tsattn.data import numbers
 from tsattn.data.clock import NUMBERED
 from tsattn.data.numbers import Format
@@ -43,16 +44,18 @@ def read_frame(
     *,
     skip: Sequence[str] = (),
     only: Sequence[str] | None = None,
+    option: str = "table",
 ) -> tuple[pd.DataFrame, bool]:
     """Read a file into a frame.
 
     Args:
         path: The file.
-        decimal: What stands before the decimals in a text file, "." or ",".
-        thousands: What stands between the thousands in a text file; "none": nothing; None: not known.
-        encoding: Of a text file; None: UTF-8 (or UTF-16 with its mark), else Windows-1252 with a warning.
-        skip: Columns whose numbers nobody reads, so that they may be written in any way.
-        only: The only columns whose numbers are read; None: all.
+        decimal: Decimal separator of a text file, "." or ",".
+        thousands: Thousands separator of a text file; "none": there is none; None: not known.
+        encoding: Encoding of a text file; None: UTF-8 (or UTF-16 with its mark), else Windows-1252 with a warning.
+        skip: Columns whose numbers nobody reads, so that they may be written in any way; names, or lists as typed.
+        only: The only columns whose numbers are read, likewise; None: all.
+        option: By which the file was named, for messages.
 
     Returns:
         The frame, and whether a clock may be expected in it.
@@ -62,7 +65,7 @@ def read_frame(
         ValueError: If it is a folder or a pipe, is damaged, is too large for the memory, holds two columns of one
             name, or numbers in another format.
     """
-    _check_place(path)
+    _check_place(path, option)
     name = path.name.lower()
     written = Format(decimal, thousands)
     if name.endswith(TEXTS):
@@ -80,12 +83,12 @@ def read_frame(
     )
 
 
-def _check_place(path: Path) -> None:
+def _check_place(path: Path, option: str) -> None:
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(
-            f"{path.absolute()} does not exist, expected a table; check {advice('table', '{table}')}."
+            f"{path.absolute()} does not exist, expected a table; check {advice('table', f'{{{option}}}')}."
         ) from None
     if stat.S_ISDIR(mode):
         raise ValueError(f"{path} is a folder, expected a file with one table.")
@@ -237,10 +240,11 @@ def _read_text(
                 f"{path} is not written in {encoding} ({error}); {advice('table', 'check {encoding}')}."
             ) from error
     source = str(path)
-    chosen = set(frame.columns) if only is None else {str(name) for name in only}
-    for name in frame.columns:
-        bare = str(name).strip()
-        if bare in skip or bare not in {str(n).strip() for n in chosen} or bare.lower() in NUMBERED:
+    names = [str(name).strip() for name in frame.columns]
+    skip = typed.chosen(skip, names)
+    only = None if only is None else typed.chosen(only, names)
+    for name, bare in zip(frame.columns, names, strict=True):
+        if bare in skip or (only is not None and bare not in only) or bare.lower() in NUMBERED:
             continue
         column = frame[name]
         if pd.api.types.is_numeric_dtype(column.dtype):

@@ -28,7 +28,6 @@ from tsattn.data.wording import advice, listed, plain
 
 __all__ = [
     "fill_missing",
-    "find_clock",
     "from_frame",
     "listed",
     "plain",
@@ -42,8 +41,6 @@ log = logging.getLogger(__name__)
 
 Clock = Literal["strict", "ignore"]
 
-
-CLOCK_NAMES = clocks.NAMES
 _SENTINEL = -9999.0  # stands for "missing" in many station records, among them the weather benchmark
 
 
@@ -93,11 +90,11 @@ def read_table(
         drop_duplicates: Keep the first of several rows with the same time.
         clock: "strict": the times must be equally spaced. "ignore": rows are taken as equally spaced whatever the
             times say, which is what the papers do with the benchmark files whose clocks are broken.
-        decimal: What stands before the decimals in a text file, "." or ",".
+        decimal: Decimal separator of a text file, "." or ",".
         training: Zone of a training, to which times are brought, "" if its times have none; None: there is none yet.
-        thousands: What stands between the thousands in a text file, such as "," or "."; "none": nothing; None: not
-            known, and what could be read in two ways is an error.
-        encoding: Of a text file; None: UTF-8, else Windows-1252 with a warning.
+        thousands: Thousands separator of a text file, such as "," or "."; "none": there is none; None: not known, and
+            what could be read in two ways is an error.
+        encoding: Encoding of a text file; None: UTF-8, else Windows-1252 with a warning.
 
     Returns:
         Dataset with `values` (variate, time), float64, NaN where missing; the coordinates `variate` (names in the
@@ -191,6 +188,8 @@ def from_frame(
         )
     frame = frame.drop(columns=[name for name in excluded if name not in (variate_column, value_column)])
 
+    keep = typed.chosen(keep, frame.columns)
+    columns = None if columns is None else typed.chosen(columns, frame.columns)
     named = [*keep, *(columns or ())]
     found = clocks.find(frame, timestamp, time_format, source, keep=named)
     times, likely = found.times, ""
@@ -243,7 +242,7 @@ def from_frame(
     elif isinstance(times, pd.DatetimeIndex):
         places = np.arange(len(times)) if long is None else None
         alone = np.array(["0"], dtype=object)
-        rows = grid.Rows(times, np.array([0, len(times)]), {"values": matrix}, alone, source, places, likely)
+        rows = grid.Rows(times, np.array([0, len(times)]), {"values": matrix}, alone, source, places, likely, "table")
         rows = grid.without_repeated(rows) if drop_duplicates else rows
         back = np.diff(rows.times.asi8) < 0
         if back.any():
@@ -346,14 +345,6 @@ def with_plain_names(frame: pd.DataFrame, source: str) -> pd.DataFrame:
         twice = frame.columns[frame.columns.duplicated()][0]
         raise ValueError(f"{source} has two columns called {twice!r}, expected every name once; rename one.")
     return frame
-
-
-def find_clock(
-    frame: pd.DataFrame, timestamp: str | Sequence[str] | None, time_format: str | None, source: str, option: str = ""
-) -> tuple[Any, str]:
-    """Return the times of a table, and what an answer calls them; see `clock.find`."""
-    found = clocks.find(frame, timestamp, time_format, source, door="panel" if option == "timestamp" else "table")
-    return found.times, found.name
 
 
 def _long_columns(

@@ -140,7 +140,7 @@ def likely_zone(times: pd.DatetimeIndex, offsets: np.ndarray) -> str:
 def _in_zone(times: pd.DatetimeIndex, zone: str, what: str) -> pd.DatetimeIndex:
     """Convert times to a zone, or say that times without one are of it."""
     try:
-        return times.tz_convert(zone) if times.tz is not None else times.tz_localize(zone, ambiguous="infer")
+        return times.tz_convert(zone) if times.tz is not None else _localized(times, zone, what)
     except (KeyError, OSError) as problem:
         raise ValueError(f"There is no time zone {zone!r}, expected a name such as Europe/Berlin or UTC.") from problem
     except (ValueError, TypeError) as problem:
@@ -148,6 +148,73 @@ def _in_zone(times: pd.DatetimeIndex, zone: str, what: str) -> pd.DatetimeIndex:
             f"The times of {what} cannot be times of {zone} ({str(problem).splitlines()[0]}), expected every hour as "
             "clocks there show it, with both hours when they are put back: is it the zone of the table?"
         ) from problem
+
+
+def _localized(times: pd.DatetimeIndex, zone: str, what: str) -> pd.DatetimeIndex:
+    """Say that times are of a zone; an hour that clocks show twice is told apart by the order of the rows.
+
+    Where only one of the two hours is there, at an end of the table, it is the one next to the other rows, which is
+    logged.
+    """
+    first = times.tz_localize(zone, ambiguous=np.ones(len(times), dtype=bool))
+    second = times.tz_localize(zone, ambiguous=np.zeros(len(times), dtype=bool))
+    unsure = first.asi8 != second.asi8
+    if not unsure.any():
+        return first
+    try:
+        return times.tz_localize(zone, ambiguous="infer")
+    except ValueError:
+        sure = np.flatnonzero(~unsure)
+        if not len(sure):
+            raise
+        begin, end = int(sure[0]), int(sure[-1]) + 1
+        earlier = np.ones(len(times), dtype=bool)
+        earlier[:begin] = False
+        for alone in (slice(0, begin), slice(end, None)):
+            if (np.diff(times[alone].asi8) <= 0).any():  # both hours are there
+                begin, end = (0, end) if alone.start == 0 else (begin, len(times))
+        between = times[begin:end].tz_localize(zone, ambiguous="infer")
+        earlier[begin:end] = between.asi8 == first[begin:end].asi8
+        for row, which in ((0, "second"), (len(times) - 1, "first")):
+            if not begin <= row < end:
+                log.warning(
+                    "Clocks in %s show %s twice, and %s has it once, at its end: it is taken as the %s of the two.",
+                    zone, times[row], what, which,
+                )  # fmt: skip
+        return times.tz_localize(zone, ambiguous=earlier)
+
+
+def nearest(
+    times: pd.DatetimeIndex, zone: str, owner: np.ndarray, wanted: np.ndarray, of: np.ndarray
+) -> pd.DatetimeIndex:
+    """Say that times without a zone are of one, those that clocks show twice such that they are the ones wanted.
+
+    Args:
+        times: As clocks in the zone show them.
+        zone: Its name.
+        owner: Item of each time.
+        wanted: Instants, in nanoseconds since 1970.
+        of: Item of each.
+
+    Returns:
+        The times with the zone; as they were if they cannot be times of it, for `settle` to refuse.
+    """
+    try:
+        first, second = (times.tz_localize(zone, ambiguous=np.full(len(times), which)) for which in (True, False))
+    except (KeyError, OSError, ValueError, TypeError):
+        return times
+    unsure = np.flatnonzero(first.asi8 != second.asi8)
+    earlier = np.ones(len(times), dtype=bool)
+    shown = pd.DataFrame({"item": owner, "time": times}).groupby(["item", "time"])
+    number, several = shown.cumcount().to_numpy(), shown["time"].transform("size").to_numpy() > 1
+    one, other = (index.as_unit("ns").asi8 for index in (first, second))
+    for row in unsure:
+        if several[row]:
+            earlier[row] = number[row] == 0
+        else:
+            near = wanted[of == owner[row]]
+            earlier[row] = np.abs(near - one[row]).min() <= np.abs(near - other[row]).min()
+    return times.tz_localize(zone, ambiguous=earlier)
 
 
 def _named(offsets: np.ndarray) -> str:

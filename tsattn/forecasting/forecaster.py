@@ -312,21 +312,21 @@ class Forecaster(
                 of attention, which are added in at the end ("lora").
             lora_rank: Rank of the additions.
             val_size: As in `fit`, and so for all that follows.
-            item_id: See there; None: as in `fit`'s table, and so for the next two.
-            timestamp: See there.
-            freq: See there.
-            loss: See there.
-            max_epochs: See there.
-            learning_rate: See there.
-            batch_size: See there.
-            patience: See there.
-            schedule: See there.
-            optimizer: See there.
-            weight_decay: See there.
-            betas: See there.
-            seed: See there.
-            verbose: See there.
-            trainer_kwargs: See there.
+            item_id: As in `fit`; None: as in `fit`'s table, and so for the next two.
+            timestamp: As in `fit`.
+            freq: As in `fit`.
+            loss: As in `fit`.
+            max_epochs: As in `fit`.
+            learning_rate: As in `fit`.
+            batch_size: As in `fit`.
+            patience: As in `fit`.
+            schedule: As in `fit`.
+            optimizer: As in `fit`.
+            weight_decay: As in `fit`.
+            betas: As in `fit`.
+            seed: As in `fit`.
+            verbose: As in `fit`.
+            trainer_kwargs: As in `fit`.
 
         Raises:
             ValueError: As in `fit`; or if it was not trained before.
@@ -336,9 +336,11 @@ class Forecaster(
             log.warning("The intervals of `calibrate` are dropped: they belong to the weights before; calibrate again.")
             network = network.network
         frame, origin = frames.to_pandas(data, asked=(item_id, timestamp, *spec.columns))
+        given = frame
         frame, clock = self._predictor.wide(frame, timestamp, "The table")
         item, clock = self._predictor.columns(frame, item_id, clock)
-        how = Reading.of(spec).within(frame.columns)
+        trained = Reading.of(spec)
+        how = trained.within(frame.columns)
         how = how if freq is None else dataclasses.replace(how, freq=freq)
         training = Training(
             val_size=val_size, loss=loss, max_epochs=max_epochs, learning_rate=learning_rate, batch_size=batch_size,
@@ -350,6 +352,13 @@ class Forecaster(
             item=item, timestamp=clock, how=how, units=origin.units or {}, start=copy.deepcopy(network), before=spec,
             mode=mode, lora_rank=whole("lora_rank", lora_rank),
         )  # fmt: skip
+        kept = dataclasses.replace(
+            Reading.of(spec), variate_column=trained.variate_column, value_column=trained.value_column
+        )
+        if frame is not given:  # it was long: the clock and what was left out are columns of the table as it came
+            said = tuple(timestamp) if timestamp is not None and not isinstance(timestamp, str) else timestamp
+            kept = dataclasses.replace(kept, timestamp=said or trained.timestamp, exclude=trained.exclude)
+        spec = dataclasses.replace(spec, reading=kept.to_plain())
         return self._with(found, spec, {**about, "before": self.about})
 
     def calibrate(
@@ -534,8 +543,8 @@ class Forecaster(
             freq: As in `predict_df`.
 
         Returns:
-            The frame of `predict_df` with the columns `cutoff`, the last time that was read, and `target`, what came
-            (NaN where missing): every window once, in the order of items and cutoffs.
+            The frame of `predict_df` with the columns `cutoff`, the last time that was read, and `target`, the actual
+            values (NaN where missing): every window once, in the order of items and cutoffs.
 
         Raises:
             ValueError: If an item has not so many windows.
@@ -594,7 +603,7 @@ class Forecaster(
         """Say how much worse the forecasts of the last windows get when each column is taken away (ablation).
 
         Args:
-            data: As in `backtest`, with what came after each cutoff.
+            data: As in `backtest`, with the actual values after each cutoff.
             windows: Cutoffs of each item; None: as many as every item has, at most 50.
             step: Rows from one cutoff to the next; None: the horizon.
             item_id: As in `predict_df`.

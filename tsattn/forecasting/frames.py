@@ -20,6 +20,7 @@ from tsattn.data import grid, tables, zones
 from tsattn.data.labels import with_index_columns
 from tsattn.data.panel import ALONE, Panel, read_panel, to_categories
 from tsattn.data.reading import Reading
+from tsattn.data.specify import check_names
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ class Forecast:
         quantiles: (window, target, step, level), or None.
         levels: Of the quantiles.
         cutoffs: Last time that each window has read; None where every item has one window.
-        truth: What came, (window, target, step), NaN where it is not known; None if nobody looked.
+        truth: Actual values, (window, target, step), NaN where it is not known; None if nobody looked.
     """
 
     items: np.ndarray
@@ -138,7 +139,7 @@ class Forecast:
 
     def to_frame(self, columns: tuple[str, str]) -> pd.DataFrame:
         """Return one row per item, (cutoff,) target and time; a quantile's column is called by its level ("0.1")."""
-        check_names(columns, self.levels)
+        check_names((), columns, self.levels)
         windows, targets, steps = self.values.shape
         window = np.repeat(np.arange(windows), targets * steps)
         step = np.arange(windows * steps).reshape(windows, 1, steps)
@@ -184,16 +185,6 @@ class Forecast:
                     arrays[f"{name}_quantiles"] = (("item", "time", "quantile"), self.quantiles[:, i], unit)
         dataset = xr.Dataset(arrays, coords)
         return dataset if origin.items else dataset.squeeze("item", drop=True)
-
-
-def check_names(columns: tuple[str, str], levels: Sequence[float] = ()) -> None:
-    """Raise ValueError if the column of items or of times is called like another one of the answer."""
-    taken = ("target_name", "target", "predictions", "cutoff", *(f"{level:.12g}" for level in levels))
-    for name in columns:
-        if name in taken or columns[0] == columns[1]:
-            raise ValueError(
-                f"{name!r} is the column of items or times, expected another name: a forecast calls its own column so."
-            )
 
 
 def as_given(frame: pd.DataFrame, origin: Origin) -> Any:
@@ -281,8 +272,10 @@ def values_ahead(
                 "clock."
             )
         if isinstance(times, pd.DatetimeIndex):
-            times = zones.settle(times, how.zone, panel.zone, "future_df")[0]
             asked = wanted.as_unit("ns").asi8  # type: ignore[attr-defined]
+            if how.zone and times.tz is None:
+                times = zones.nearest(times, how.zone, place, asked, np.repeat(np.arange(len(panel.items)), steps))
+            times = zones.settle(times, how.zone, panel.zone, "future_df")[0]
             ticks = times.as_unit("ns").asi8 if how.snap is None else _near(times, place, asked, panel)
         else:
             ticks, asked = clocks.ticks(times), clocks.ticks(wanted)

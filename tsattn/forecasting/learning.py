@@ -25,8 +25,7 @@ from tsattn.data import panel as panels
 from tsattn.data.calendar import Marks
 from tsattn.data.panel import Panel
 from tsattn.data.reading import Reading
-from tsattn.data.specify import specify
-from tsattn.forecasting.frames import check_names
+from tsattn.data.specify import check_names, specify
 from tsattn.forecasting.recipes import Recipe, whole
 from tsattn.layers.lora import add_adapters, merge_adapters
 from tsattn.layers.probabilistic import Distribution, with_levels
@@ -314,13 +313,13 @@ def train(
         frame: The table.
         roles: Of its columns.
         training: How.
-        item: As in `Forecaster.fit`, and so for the next one.
-        timestamp: See there.
+        item: As in `Forecaster.fit`.
+        timestamp: As in `Forecaster.fit`.
         how: How the table is read.
         units: Of the columns that have one.
-        marks: As in `Forecaster.fit`, and so for the next two.
-        levels: See there.
-        distribution: See there.
+        marks: As in `Forecaster.fit`.
+        levels: As in `Forecaster.fit`.
+        distribution: As in `Forecaster.fit`.
         start: A network to go on with; it is changed.
         before: The specification that it was trained with.
         mode: As in `Forecaster.finetune`.
@@ -358,7 +357,7 @@ def train(
     )  # fmt: skip
     clock = panel.clock[0] if timestamp is not None and len(panel.clock) == 1 else "timestamp"
     names = (item or "item_id", clock) if before is None else before.columns
-    check_names(names, levels or ())
+    check_names((), names, levels or ())
     validation = rows_of(training.val_size, panel.lengths)
     taught = np.ones(panel.rows, dtype=bool)
     for end, held in zip(panel.begins[1:], validation, strict=True):

@@ -57,7 +57,7 @@ def plot(
     Args:
         predictor: Who made it.
         what: What `predict_df`, `backtest`, `attention` or `importance` returned.
-        history: Of a forecast: the table that it was made from; if it goes on, what came is drawn, too.
+        history: Of a forecast: the table that it was made from; if it goes on, the actual values are drawn, too.
         item: Which item to draw; None: the first one.
         targets: Which targets; None: all, at most 12.
         steps: Of a forecast: steps of the history to draw; None: twice the context.
@@ -130,7 +130,7 @@ def forecast_figure(
             panel.axvspan(read[0], read[-1], color=READ, lw=0, label="read by the network")
             panel.plot(past.index, past[name], color=OBSERVED, lw=1, label="observed")
             if len(later):
-                panel.plot(later.index, later[name], color=OBSERVED, lw=1, ls=(0, (2, 1.2)), label="what came")
+                panel.plot(later.index, later[name], color=OBSERVED, lw=1, ls=(0, (2, 1.2)), label="actual")
         _band(panel, ahead, clock, levels)
         panel.plot(ahead[clock], ahead["predictions"], color=FORECAST, lw=1.6, label=_middle(levels))
         unit = predictor.unit(name)
@@ -145,7 +145,7 @@ def backtest_figure(
     item: Any = None,
     targets: str | Sequence[str] | None = None,
 ) -> Figure:
-    """Draw what came and the forecasts of it, one panel per target.
+    """Draw the actual values and the forecasts of it, one panel per target.
 
     Of windows that overlap, and of more than 24, only some are drawn, from the last one back; errors are of all.
 
@@ -166,7 +166,7 @@ def backtest_figure(
         of_target = frame[frame["target_name"] == name]
         rows = of_target[of_target["cutoff"].isin(drawn)]
         truth = rows.sort_values(clock)
-        panel.plot(truth[clock], truth["target"], color=OBSERVED, lw=1, label="what came")
+        panel.plot(truth[clock], truth["target"], color=OBSERVED, lw=1, label="actual")
         for cutoff in drawn:
             panel.axvline(cutoff, color="0.85", lw=0.6, zorder=0)
         for number, (_, window) in enumerate(rows.groupby("cutoff")):
@@ -178,7 +178,7 @@ def backtest_figure(
         panel.set_title(f"{name}: mean absolute error {error:.3g}{f' {unit}' if unit else ''}", loc="left", fontsize=9)
     of_all = "" if len(drawn) == len(spans) else f" of {len(spans)}"
     note = ", errors of all" if of_all else ""
-    _head(figure, panels[0], f"{title}{len(drawn)}{of_all} forecasts and what came{note}")
+    _head(figure, panels[0], f"{title}{len(drawn)}{of_all} forecasts and actual values{note}")
     return figure
 
 

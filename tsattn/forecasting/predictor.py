@@ -350,7 +350,7 @@ class Predictor:
         timestamp: str | Sequence[str] | None = None,
         freq: str | None = None,
     ) -> Iterator[Batch]:
-        """Return each item's last windows in batches, `step` rows apart, with what came; None: at most 50."""
+        """Return each item's last windows in batches, `step` rows apart, with the actual values; None: at most 50."""
         step, windows = whole("step", step), None if windows is None else whole("windows", windows)
         panel, _ = self.read(data, item_id, timestamp, freq)
         if windows is None:
@@ -412,7 +412,6 @@ class Predictor:
                 beyond[:, : spec.future_covariates] = math.nan
                 beyond[:, spec.future_covariates : sum(ahead)] = 0.0
             forecast = spec.restore(self._decode(batch, steps))
-            self._expect_finite(forecast, batch)
             if network.levels is None:
                 points.append(forecast.cpu().numpy())
             else:
@@ -420,17 +419,6 @@ class Predictor:
                 same = levels == network.levels
                 quantiles.append((forecast if same else at_levels(forecast, network.levels, levels)).cpu().numpy())
         return np.concatenate(points), np.concatenate(quantiles) if quantiles else None
-
-    def _expect_finite(self, forecast: Tensor, batch: Batch) -> None:
-        """Raise ValueError if a forecast of a series that has values is not a finite number."""
-        read = batch.past.isfinite() if batch.observed is None else batch.observed
-        lost = ~forecast.flatten(2).isfinite().all(-1) & read[:, : forecast.shape[1]].any(-1)
-        if lost.any():
-            name = self.spec.variates[int(lost.nonzero()[0, 1])]
-            raise ValueError(
-                f"The forecast of {name!r} is not a finite number, though it was observed: the network's weights are "
-                "damaged, or the table's values are far outside those of its training."
-            )
 
     def _tell_of_empty_series(self, batch: Batch) -> None:
         spec = self.spec
@@ -517,11 +505,11 @@ class Predictor:
         """Return the network's forecast of the targets, standardised.
 
         Raises:
-            ValueError: If a number of it is not finite.
+            ValueError: If a number of it is not finite, though the series has values.
         """
         network, spec = self.network, self.spec
         forecast = network(past, known, observed)[:, : spec.targets]
-        check_answer(forecast, spec, network, past)
+        check_answer(forecast, spec, network, past, observed)
         return forecast
 
 
@@ -536,12 +524,27 @@ def _rows_ahead() -> str:
 
 
 def check_answer(
-    forecast: Float[Tensor, "batch target horizon *level"], spec: TableSpec, network: ForecastNetwork, past: Tensor
+    forecast: Float[Tensor, "batch target horizon *level"],
+    spec: TableSpec,
+    network: ForecastNetwork,
+    past: Tensor,
+    observed: Bool[Tensor, "batch variate context"] | None = None,
 ) -> None:
-    """Raise ValueError if a forecast is not finite: weights or values are, or overflow."""
-    if bool(forecast.isfinite().all()):
+    """Raise ValueError if a forecast is not finite: weights or values are, or overflow.
+
+    Args:
+        forecast: Standardised.
+        spec: Of the table.
+        network: That made it.
+        past: What it read.
+        observed: Where `past` has values; of a series without any, nothing is expected. None: everywhere.
+    """
+    lost = ~forecast.flatten(2).isfinite().all(-1)
+    if observed is not None:
+        lost &= observed[:, : lost.shape[1]].any(-1)
+    if not bool(lost.any()):
         return
-    target = int((~forecast.isfinite()).nonzero()[0, 1])
+    target = int(lost.nonzero()[0, 1])
     broken = [name for name, values in network.state_dict().items() if not bool(values.isfinite().all())]
     infinite = past.isinf().any(-1).any(0)
     if broken:

@@ -68,7 +68,8 @@ class DetectTask(RecordingTask):
             checkpoint and scratch.
 
     Raises:
-        ValueError: If a word or number has no sense, there is no network, or the checkpoint has no head to adapt.
+        ValueError: If a word is unknown, a number is out of range, there is no network, or the checkpoint has no head
+            to adapt.
     """
 
     monitor = ("val_score", "max")
@@ -270,7 +271,7 @@ class DetectTask(RecordingTask):
         if not bool(logits[~unknown].isfinite().all()):
             raise ValueError(
                 "The detector's answer is not a finite number for a window that was recorded: its weights or the "
-                "samples are damaged, or the training went astray (lower --model.lr)."
+                f"samples are damaged, or the training went astray (lower `{self.rate}`)."
             )
         probability, each = probability.masked_fill(unknown, math.nan), each.masked_fill(unknown, math.nan)
         self._found.append((batch.recording.cpu(), batch.begin.cpu(), probability.cpu().double(), each.cpu().double()))

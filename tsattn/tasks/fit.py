@@ -66,7 +66,7 @@ def fit(
         batch_size: Windows in a training batch.
         max_epochs: Epochs.
         patience: Epochs without a smaller validation loss after which training ends.
-        seed: Of the order of the windows.
+        seed: Random seed for the order of the training windows.
         verbose: Whether each epoch prints a line.
         trainer_kwargs: Further arguments of `lightning.Trainer`, or others than ours.
         **task: Further arguments of `ForecastTask`.

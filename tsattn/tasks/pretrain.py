@@ -44,7 +44,7 @@ class PretrainTask(RecordingTask):
             theirs.
 
     Raises:
-        ValueError: If a number has no sense, or the checkpoint does not fit the network.
+        ValueError: If a number is out of range, or the checkpoint does not fit the network.
     """
 
     shown = ("val_loss", "val_accuracy", "val_cosine_1", "val_persistence_1", "val_cosine_2", "val_persistence_2")

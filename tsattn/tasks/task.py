@@ -175,15 +175,19 @@ class Task(L.LightningModule):
         means = of_processes((self.train_sum / max(1, self.train_steps)).item())
         return sum(means) / len(means)
 
+    @property
+    def rate(self) -> str:
+        """The option of the learning rate, as the caller spells it."""
+        of_command = messages.on_command_line() and messages.has("lr")
+        return messages.option("lr") if of_command else self.rate_option
+
     def on_train_epoch_end(self) -> None:
         """Log the epoch's mean loss and learning rate; a loss that is not finite stops the run here."""
         mean = self.train_loss
         if not math.isfinite(mean):
-            of_command = messages.on_command_line() and messages.has("lr")
-            rate = messages.option("lr") if of_command else self.rate_option
             raise ValueError(
                 f"The training loss of epoch {self.current_epoch + 1} is {mean}, expected a finite number. Lower "
-                f"`{rate}` (now {self.lr:g}), or look for infinite values in the data."
+                f"`{self.rate}` (now {self.lr:g}), or look for infinite values in the data."
             )
         self.log_dict({"train_loss": mean, "lr": self.epoch_lr}, sync_dist=True)
 

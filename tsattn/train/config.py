@@ -6,6 +6,7 @@ profilers) is left out, and said.
 """
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def of_run(file: Path, recipe: dict[str, Any], command: str) -> tuple[str, list[
         if not isinstance(class_path, str) or not trust.listed(class_path, places) or not isinstance(arguments, dict):
             raise ValueError(
                 f"{file} asks for {class_path!r} as {part}, which is not one of tsattn's. If you wrote it, pass "
-                f"`-c {file} --trust_config`."
+                f"`-c {shlex.quote(str(file))} --trust_config`."
             )
         believed[part] = {"class_path": class_path, "init_args": _without_classes(arguments, file, part)}
     own = found["model"]["init_args"] or {}
@@ -83,7 +84,7 @@ def _without_classes(arguments: dict[str, Any], file: Path, part: str) -> dict[s
         if any(True for _ in class_paths(value)):
             raise ValueError(
                 f"{file} names a class in {part}.{name}, where a run's folder has none. If you wrote it, pass "
-                f"`-c {file} --trust_config`."
+                f"`-c {shlex.quote(str(file))} --trust_config`."
             )
         kept[name] = value
     return kept

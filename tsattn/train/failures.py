@@ -3,13 +3,14 @@
 import errno
 import re
 import shlex
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from tsattn import messages
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -27,13 +28,10 @@ def said(run_dir: Path | None = None) -> Iterator[None]:
 
     try:
         yield
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        sys.exit(130)
     except MisconfigurationException as problem:
         raise ValueError(refusal(str(problem))) from problem
     except ModuleNotFoundError as problem:
-        if (name := problem.name or missing(str(problem))) is None:
+        if problem.name or (name := missing(str(problem))) is None:
             raise
         raise ValueError(f"{first(str(problem))} Install it by: pip install {name}") from problem
     except OSError as problem:
@@ -45,14 +43,12 @@ def said(run_dir: Path | None = None) -> Iterator[None]:
     except (RuntimeError, MemoryError) as problem:
         told = str(problem)
         if isinstance(problem, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in told:
-            raise ValueError(
-                "There is not enough memory: pass a smaller --data.batch_size, or make the network smaller "
-                f"(--model.network.d_model, --model.network.layers).{go_on()}"
-            ) from problem
+            ways = messages.hint("pass a smaller {batch_size}", "make the network smaller ({d_model})")
+            raise ValueError(f"There is not enough memory.{ways}{go_on()}") from problem
         if re.search(r"DataLoader worker|exited unexpectedly|killed by signal", told):
             raise ValueError(
-                "A reader process was ended from outside, perhaps for want of memory: pass fewer --data.workers."
-                f"{go_on()}"
+                "A reader process was ended from outside, perhaps for want of memory."
+                f"{messages.hint('pass fewer {workers}')}{go_on()}"
             ) from problem
         if re.search(r"Early stopping conditioned on metric|monitored key|lightning", told):
             raise ValueError(refusal(told)) from problem

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shlex
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -127,7 +128,7 @@ def find_checkpoint(asked: str, run_dir: Path | None = None) -> Path:
     if not found and run_dir and (run_dir / "config.yaml").exists():
         raise FileNotFoundError(
             f"No {asked}.ckpt in {run_dir}: the run was ended before its first checkpoint. Start it again by "
-            f"`tsattn fit -c {run_dir / 'config.yaml'} --run_dir {run_dir}`."
+            f"`tsattn fit -c {shlex.quote(str(run_dir / 'config.yaml'))} --run_dir {shlex.quote(str(run_dir))}`."
         )
     if not found:
         raise FileNotFoundError(f"No {asked}.ckpt in {run_dir or f'{RUNS}/*'}: train first, or name a checkpoint.")
@@ -178,7 +179,8 @@ def with_config_of_checkpoint(args: list[str], command: str) -> list[str]:
         raise FileNotFoundError(f"There is no config.yaml beside {path}: pass the run's configuration by -c.")
     believed, left_out = of_run(config, recipe, command)
     if left_out and command == "fit" and first_process():
-        print(f"left out of {config}: {', '.join(left_out)}. If you wrote it, take all of it by `-c {config}`.")
+        whole = shlex.quote(str(config))
+        print(f"left out of {config}: {', '.join(left_out)}. If you wrote it, take all of it by `-c {whole}`.")
     return ["--config", believed, *args]
 
 
@@ -197,6 +199,6 @@ def provenance(cli: Any) -> dict[str, Any]:
             "processes": cli.trainer.world_size,
             "threads": torch.get_num_threads(),
         },
-        "command": " ".join(["tsattn", *sys.argv[1:]]),
+        "command": shlex.join(["tsattn", *sys.argv[1:]]),
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
     }

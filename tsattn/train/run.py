@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Literal
 
-from tsattn import checkpoint, trust
+from tsattn import checkpoint, messages, trust
 from tsattn.recordings.places import hide_places
 from tsattn.tasks.forecast import ForecastTask
 from tsattn.tasks.recordings import RecordingTask
@@ -48,8 +48,7 @@ def configured(command: str, args: list[str]) -> Iterator[TrainCLI]:
         ValueError: If something may not be imported, or another process trains in the folder.
     """
     quiet()
-    asked = given_options(args).get("--trust_config", "false")
-    with trust.trusting(check_own(args, asked.lower() not in ("false", "no"))), contextlib.ExitStack() as held, said():
+    with trust.trusting(check_own(args, trusts(args))), contextlib.ExitStack() as held, said():
         try:
             cli = TrainCLI(command, of_checkpoint(with_config_of_checkpoint(args, command), command), held)
         except (ValueError, ArgumentError, ImportError) as problem:
@@ -61,6 +60,13 @@ def configured(command: str, args: list[str]) -> Iterator[TrainCLI]:
                 "profilers, so it is not imported. If you trust it, pass --trust_config."
             ) from problem
         yield cli
+
+
+def trusts(args: list[str]) -> bool:
+    """Return whether `--trust_config` is said, bare or with a plain yes; any other word trusts nothing."""
+    asked = given_options(args).get("--trust_config", "false").lower()
+    bare = "--trust_config" in args and (asked == "" or asked.startswith("-"))
+    return bare or asked in ("true", "yes")
 
 
 def fit(args: list[str]) -> None:
@@ -147,7 +153,8 @@ def check_windows(cli: TrainCLI, parts: list[str]) -> None:
     for part in parts:
         if not cli.datamodule.window_counts[part]:
             option = ", or leave the test out by --test false" if part == "test" and cli.command == "fit" else ""
-            what = "rows by --data.split" if isinstance(cli.model, ForecastTask) else "recordings by --data.splits"
+            table = isinstance(cli.model, ForecastTask)
+            what = f"{'rows' if table else 'recordings'} by {messages.option('split' if table else 'splits')}"
             raise ValueError(f"There are no {part} windows: give that part {what}{option}.")
 
 
@@ -160,7 +167,8 @@ def evaluate(command: str, args: list[str]) -> None:
 def _evaluate(command: str, cli: TrainCLI) -> None:
     path = find_checkpoint(cli.config.ckpt_path) if cli.config.ckpt_path is not None else None
     if path is None and cli.config.model.init_args.get("weights") is None:
-        of_tables = " or --model.weights (imported weights)" if isinstance(cli.model, ForecastTask) else ""
+        weights = messages.advice("{weights} (imported weights)")
+        of_tables = f" or {weights}" if weights and isinstance(cli.model, ForecastTask) else ""
         raise ValueError(f"tsattn {command} needs --ckpt_path (a trained run){of_tables}.")
     check_options(cli)
     split: Literal["val", "test"] = "val" if command == "validate" else "test"
