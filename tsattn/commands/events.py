@@ -288,7 +288,7 @@ def _read(path: Path, how: "Understanding", notes: list[str], side: str = "") ->
     from tsattn.recordings.privacy import label
 
     file = read_events(path, **vars(how), called=f"{side}{label(path)}")
-    notes += [f"{label(path)}: {note.text}" for note in file.notes]
+    notes += [f"{label(path)}: {note.told}" for note in file.notes]
     return file
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from tsattn import files
+from tsattn import extras, files
 from tsattn.events import lists
 from tsattn.events.edf_header import is_edf, read_header
 from tsattn.events.edf_marks import WHOLE, annotation_rows, signal_labels
@@ -171,11 +171,7 @@ def write_edf(
 
 
 def _edfio() -> Any:
-    try:
-        import edfio
-    except ImportError:
-        raise ValueError("EDF needs edfio: pip install 'tsattn[neuro]'") from None
-    return edfio
+    return extras.need_file("edfio", "EDF")
 
 
 def _open(path: Path) -> Any:

@@ -25,7 +25,6 @@ RULES = {  # a channel is bad if the measure is at least this
 }
 MAINS_OUTLIER = 10.0  # mains that is as strong in every channel is the room's, and a notch takes it
 COARSE = 4.0  # steps of the values within the spread; fewer are worth a word
-FRACTIONS = ("missing", "flat", "clipped", "mains")
 
 
 @dataclass(frozen=True, eq=False)

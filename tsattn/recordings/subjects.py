@@ -48,9 +48,8 @@ def of_file(path: Path, reading: "Reading", code: str = "") -> tuple[str, dict[s
         return reading.subject, about | {"subject_from": "user"}, ()
     if code:
         return pseudonym(code, "sub"), about, ()
-    way = messages.advice("pass {subject=...} if there are more of theirs", "{subject=folder} if a folder is a person")
-    note = Note("warning", f"The file {UNKNOWN}: {way}.".replace("='...'", "=..."))
-    return pseudonym(place, "sub"), about, (note,)
+    way = messages.hint("pass {subject} if there are more of theirs", "{subject=folder} if a folder is a person")
+    return pseudonym(place, "sub"), about, (Note("warning", f"The file {UNKNOWN}.", way),)
 
 
 def known(recording: Recording) -> bool:

@@ -270,7 +270,7 @@ class DetectTask(RecordingTask):
         if not bool(logits[~unknown].isfinite().all()):
             raise ValueError(
                 "The detector's answer is not a finite number for a window that was recorded: its weights or the "
-                "samples are damaged, or the training went astray (lower --model.lr)."
+                f"samples are damaged, or the training went astray (lower {self.called_rate()})."
             )
         probability, each = probability.masked_fill(unknown, math.nan), each.masked_fill(unknown, math.nan)
         self._found.append((batch.recording.cpu(), batch.begin.cpu(), probability.cpu().double(), each.cpu().double()))

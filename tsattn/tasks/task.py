@@ -179,13 +179,16 @@ class Task(L.LightningModule):
         """Log the epoch's mean loss and learning rate; a loss that is not finite stops the run here."""
         mean = self.train_loss
         if not math.isfinite(mean):
-            of_command = messages.on_command_line() and messages.has("lr")
-            rate = messages.option("lr") if of_command else self.rate_option
             raise ValueError(
                 f"The training loss of epoch {self.current_epoch + 1} is {mean}, expected a finite number. Lower "
-                f"`{rate}` (now {self.lr:g}), or look for infinite values in the data."
+                f"{self.called_rate()} (now {self.lr:g}), or look for infinite values in the data."
             )
         self.log_dict({"train_loss": mean, "lr": self.epoch_lr}, sync_dist=True)
+
+    def called_rate(self) -> str:
+        """Return what sets the learning rate, as the caller spells it, in backquotes."""
+        of_command = messages.on_command_line() and messages.has("lr")
+        return f"`{messages.option('lr') if of_command else self.rate_option}`"
 
     # ---- checkpoints
 

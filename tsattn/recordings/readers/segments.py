@@ -149,7 +149,7 @@ def _patient(path: Path, data_set: str, patient: str, rows: pd.DataFrame, readin
     texts = [let_through(kind, reading.keep_text) for kind in named]
     notes = [
         Note("warning", "The pieces have no common clock: times, rates per hour and splits by time mean nothing here."),
-        Note("warning", "The files state no unit: taken as microvolts." + messages.hint("say otherwise by {unit}")),
+        Note("warning", "The files state no unit: taken as microvolts.", messages.hint("say otherwise by {unit}")),
     ]
     hidden = sum(kind == "annotation" and not text for kind, text in zip(kinds, texts, strict=True))
     if hidden:
