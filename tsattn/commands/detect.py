@@ -61,10 +61,10 @@ def detect(
         threshold: In the place of the fitted one; the other settings of post-processing stay.
         explain: How many events are explained in the report, those of the highest confidence.
         device: cpu, cuda, cuda:1, ...; a GPU is taken if there is one.
-        unit: Of the values, if the file does not say it or is wrong: nV, uV, mV or V.
+        unit: Unit of the values, if the file does not say it or is wrong: nV, uV, mV or V.
         type: Of channels whose type only their names could tell: seeg, ecog, eeg or dbs.
-        signals: Names or patterns of channels that are signals whatever is told of them, or with a leading ! that are
-            none, parted by commas: 'POST*,!EKG*'.
+        signals: Channels to count as signals: names or patterns, separated by commas; a leading ! excludes:
+            'POST*,TEMP*,!EKG*'.
         subject: Pseudonym of the person; "folder" if each folder holds one person's files; or a .csv or .tsv with the
             columns file and subject.
         on_mismatch: If a file contradicts its sidecars or itself: raise, or warn and believe the signal's own file.
@@ -114,7 +114,11 @@ def detect(
             low = None if fitted.low is None else min(fitted.low, threshold)
             setting = replace(fitted, threshold=threshold, low=low)
         partial = out.with_name(f".{out.name}.partial")
-        with Hours(item.duration if first else 0.0) as hours, silent("tsattn.detection.detector.unlike_training"):
+        with (
+            Hours(item.duration if first else 0.0) as hours,
+            silent("tsattn.detection.detector.unlike_training"),
+            noting("Nothing was written."),
+        ):
             found = detector.detect(
                 item,
                 postprocessing=setting,
@@ -168,6 +172,16 @@ def silent(name: str) -> Iterator[None]:
         yield
     finally:
         logger.setLevel(before)
+
+
+@contextlib.contextmanager
+def noting(sentence: str) -> Iterator[None]:
+    """Put a sentence behind an error of the user's."""
+    try:
+        yield
+    except ValueError as problem:
+        problem.add_note(sentence)
+        raise
 
 
 @contextlib.contextmanager

@@ -54,17 +54,17 @@ def inspect(
         paths: Files, folders of a known layout (BIDS, SWEC, ...), or a store.
         plot: Picture of one recording (.png, .pdf, .svg), or a folder for a picture of each and an overview.
         full: Measure everything instead of twenty stretches, list every channel, and every one of many recordings.
-        preset: Preparation that is told: swec or raw.
-        sfreq: As in prepare; so are the next ones.
+        preset: Preset whose steps are listed: swec or raw.
+        sfreq: Sampling rate after resampling, Hz; default: the preset's.
         notch: Hz of the mains to remove.
         reference: In place of the preset's.
         changes: Any other parameter of the preset.
-        unit: Of the values, if the files do not say it or are wrong: nV, uV, mV or V.
+        unit: Unit of the values, if the files do not say it or are wrong: nV, uV, mV or V.
         subject: Pseudonym of the person, if all files are of one; "folder" if each folder holds one person's files; or
             a .csv or .tsv with the columns file and subject.
         type: Of channels whose type only their names could tell: seeg, ecog, eeg or dbs.
-        signals: Names or patterns of channels that are signals whatever is told of them, or with a leading ! that are
-            none, parted by commas: 'POST*,TEMP*,!EKG*'.
+        signals: Channels to count as signals: names or patterns, separated by commas; a leading ! excludes:
+            'POST*,TEMP*,!EKG*'.
         on_mismatch: If a file contradicts its sidecars or itself: raise, or warn and believe the signal's own file.
         keep_text: Annotation texts that may be shown, as a list: "[spike*]"; what an event means does not change.
         seizure_words: Words that mean a seizure besides seizure, sz and ictal, as a list.
@@ -223,12 +223,12 @@ def prepare(
         bads: drop or keep bad channels, if not as the preset does.
         changes: Any other parameter of the preset: `--changes.band "[1, 70]" --changes.bad_rules "[flat]"`.
         skip: Leave out recordings that cannot be prepared, and say so, instead of stopping.
-        unit: Of the values, if the files do not say it or are wrong: nV, uV, mV or V.
+        unit: Unit of the values, if the files do not say it or are wrong: nV, uV, mV or V.
         subject: Pseudonym of the person, if all files are of one; "folder" if each folder holds one person's files; or
             a .csv or .tsv with the columns file and subject.
         type: Of channels whose type only their names could tell: seeg, ecog, eeg or dbs.
-        signals: Names or patterns of channels that are signals whatever is told of them, or with a leading ! that are
-            none, parted by commas: 'POST*,TEMP*,!EKG*'.
+        signals: Channels to count as signals: names or patterns, separated by commas; a leading ! excludes:
+            'POST*,TEMP*,!EKG*'.
         on_mismatch: If a file contradicts its sidecars or itself: raise, or warn and believe the signal's own file.
         keep_text: Annotation texts that may be shown, as a list: "[spike*]"; what an event means does not change.
         seizure_words: Words that mean a seizure besides seizure, sz and ictal, as a list.
@@ -375,7 +375,7 @@ def simulate(
         level: easy (seizures stand out), or hard (weaker seizures, artefacts, discharges, bad channels).
         channels: Fewest and most of a subject; `[24, 40]` if not given.
         seizures_per_hour: About so many.
-        seed: Of the random numbers.
+        seed: Random seed of the simulation.
         overwrite: Replace a simulated data set that is there; nothing else is ever replaced.
     """
     from tqdm import tqdm
@@ -421,7 +421,7 @@ def split(
             person's), or a .csv or .tsv with the columns recording and subject. Training reads it from the split.
         embargo: Seconds left out between parts of one recording: at least one window.
         twins: Recordings that hold the same signal: together (in one part), drop (the later one), or raise.
-        seed: Of the dealing.
+        seed: Random seed of the split.
         overwrite: Write over a file that exists already.
     """
     from tsattn import files

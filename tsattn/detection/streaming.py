@@ -53,7 +53,7 @@ def make_grid(classifier: SegmentClassifier, recording: Recording, stride: int =
     """Return the windows of a recording.
 
     Raises:
-        ValueError: If its rate is not the network's, the stride has no sense, or no window fits.
+        ValueError: If its rate is not the network's, the stride is out of range, or no window fits.
     """
     network = classifier.network
     if abs(recording.sfreq - network.sfreq) > 1e-9:

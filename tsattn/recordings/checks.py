@@ -248,7 +248,10 @@ def clock_notes(recording: Recording) -> list[Note]:
         exact = recording.duration * sfreq
         if abs(exact - round(exact)) > 1e-3 * max(1.0, exact * 1e-9):
             notes.append(
-                Note("info", f"The duration is {exact:.3f} samples at {sfreq:g} Hz, which is no whole number: rounded.")
+                Note(
+                    "info",
+                    f"The duration is {exact:.3f} samples at {sfreq:g} Hz, which is not a whole number: rounded.",
+                )
             )
     lost = sum(min(end, recording.duration) - begin for begin, end in recording.gaps)
     if lost > 0.5 * recording.duration:

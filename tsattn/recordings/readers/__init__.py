@@ -335,7 +335,7 @@ def _unknown(path: Path) -> str:
     if not begin:
         return f"{label(path)} is empty."
     if kind in ("PDF", "PNG"):
-        return f"{label(path)} is a {kind}, and no recording."
+        return f"{label(path)} is a {kind} file, not a recording."
     if kind in ENDING:
         return f"{label(path)} begins as {kind} does, and has another ending: call it *{ENDING[kind]}."
     if kind in PACKED:

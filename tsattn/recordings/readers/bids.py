@@ -363,7 +363,7 @@ def _start(signal: Path, root: Path, recording: Recording) -> datetime | None:
                     return datetime.fromisoformat(mine.iloc[0].replace("Z", "+00:00")).replace(tzinfo=None)
                 except ValueError:  # whose text quotes the table
                     raise ValueError(
-                        f"{label(scans)}: acq_time of {label(signal)} is no date and time, expected "
+                        f"{label(scans)}: acq_time of {label(signal)} is not a date and time, expected "
                         "YYYY-MM-DDThh:mm:ss or n/a."
                     ) from None
     return recording.start

@@ -123,7 +123,7 @@ def _refuse_absent(path: Path, names: pd.Series) -> None:
     odd = ~names.fillna("").str.fullmatch(r"[A-Za-z0-9_-]+")
     if odd.any():
         raise ValueError(
-            f"{label(path)} (segments.csv): {odd.sum()} segment ids are no plain names, the first in row "
+            f"{label(path)} (segments.csv): {odd.sum()} segment ids are not plain names, the first in row "
             f"{int(np.flatnonzero(odd)[0]) + 1}; expected letters, digits, - and _ (no file elsewhere is read)."
         )
     doubles = names.duplicated().sum()

@@ -99,7 +99,7 @@ def simulate_bids(
         channels: How many, or the fewest and most that a subject may have.
         sfreq: Hz, a whole number.
         seizures_per_hour: On average; at least one a subject unless it is 0.
-        seed: Of all random numbers.
+        seed: Random seed of the simulation.
         overwrite: Whether a data set that this function made may be replaced. Nothing else is ever removed.
         progress: Called with the number of recordings written, and of all.
 
