@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -251,7 +252,9 @@ def prepare(
             recordings, out, preset=preset, workers=workers, dtype=dtype, skip=skip, progress=hours, **named
         )
     stored = store.recordings()
-    print_alike([(one.id, note) for one in stored for note in one.notes if note.level == "warning"])
+    ways = {note.text: note.way for one in recordings for note in one.notes}  # of this command; none is stored
+    warnings = [(one.id, note) for one in stored for note in one.notes if note.level == "warning"]
+    print_alike([(id, replace(note, way=ways.get(note.text, ""))) for id, note in warnings])
     there = len(stored) - len(set(hours.done) & set(store.ids))
     told = f", {there} of them there before" if there else ""
     print(f"{len(stored)} recordings, {sum(one.duration for one in stored) / 3600:.2f} h{told}, in {shown(out)}")

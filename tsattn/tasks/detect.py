@@ -68,8 +68,8 @@ class DetectTask(RecordingTask):
             checkpoint and scratch.
 
     Raises:
-        ValueError: If a word is unknown, a number is out of range, there is no network, or the checkpoint has no head to
-            adapt.
+        ValueError: If a word is unknown, a number is out of range, there is no network, or the checkpoint has no head
+            to adapt.
     """
 
     monitor = ("val_score", "max")

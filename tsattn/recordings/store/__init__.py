@@ -164,7 +164,9 @@ def open_store(path: str | Path, *, partial: bool = False) -> Store:
         raise ValueError(
             f"{label(path)} is half-written: {len(missing)} of {len(attributes['expected'])} recordings "
             f"({', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}) are not complete. Run the same "
-            "`tsattn recordings prepare` again, which goes on where it stopped." + messages.hint("pass {partial=True}")
+            "`tsattn recordings prepare` again, which goes on where it stopped"
+            + messages.advice(", or pass {partial}", partial=True)
+            + "."
         )
     return Store(path, tuple(sorted(done)), dict(attributes["preset"]), attributes["tsattn"])
 
