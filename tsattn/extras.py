@@ -34,6 +34,18 @@ def need(name: str, what: str) -> Any:
         raise ImportError(missing(package, what), name=package) from error
 
 
+def need_file(name: str, what: str) -> Any:
+    """Import what reading a file needs; as `need`, but a folder leaves such a file out, and says why.
+
+    Raises:
+        ValueError: If the package is not installed; it names the extra.
+    """
+    try:
+        return need(name, what)
+    except ImportError as error:
+        raise ValueError(str(error)) from error
+
+
 def missing(package: str, what: str) -> str:
     """Return the sentence that says what to install."""
     return f"{what} needs {package.replace('_', '-')}: pip install 'tsattn[{EXTRAS[package]}]'."

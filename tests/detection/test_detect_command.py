@@ -149,9 +149,50 @@ def test_a_recording_of_a_store_is_named_by_its_id(made: dict[str, Path], tmp_pa
     assert "no recording 'sub-3'; it has sub-1, sub-2" in refused_detect(made, "--out", tmp_path / "f.tsv", **args)
     args = {"recording": tmp_path / "s.zarr" / "sub-1"}
     message = refused_detect(made, "--out", tmp_path / "f.tsv", "--unit", "mV", **args)
-    assert "--unit was given for a store, where it is settled" in message
+    assert "`--unit` was given for a store, where it is settled" in message
     message = refused_detect(made, "--out", tmp_path / "f.tsv", recording=tmp_path / "s.zarr")
     assert "There are 2 recordings there, expected one" in message
+
+
+def test_words_that_mean_a_seizure_are_those_of_the_recordings_own_marks(
+    made: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """By both doors: the command scores against the marks that `Detector.detect` finds with the same words."""
+    file = edfio.read_edf(edf(tmp_path / "a.edf"))
+    file.set_annotations([edfio.EdfAnnotation(16.0, 6.0, "detection"), edfio.EdfAnnotation(40.0, 5.0, "spike")])
+    file.write(tmp_path / "b.edf")
+    given = {**made, "recording": tmp_path / "b.edf"}
+    run(given, "--out", tmp_path / "a.tsv")
+    assert "against" not in capsys.readouterr().out
+    words = ("--seizure_words", "[detection]", "--keep_text", "[spike]")
+    run(given, "--out", tmp_path / "b.tsv", *words)
+    assert "against 1 marked seizures: sensitivity 1.000" in capsys.readouterr().out
+    options = {"seizure_words": ("detection",), "keep_text": ("spike",)}
+    found = Detector.from_pretrained(made["detector"]).detect(tmp_path / "b.edf", **options)
+    assert found.recording.events["event_type"].tolist() == ["sz", "annotation"]
+    assert found.recording.events["text"].tolist() == ["", "spike"]
+
+
+def test_words_that_mean_a_seizure_are_those_of_the_reference(
+    made: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "expert.tsv").write_text("onset\tduration\ttrial_type\n16\t6\tdetection\n")
+    message = refused_detect(made, "--out", tmp_path / "a.tsv", "--reference", tmp_path / "expert.tsv")
+    assert "Name the texts that mean a seizure by `--seizure_words`." in message
+    reference = ("--reference", tmp_path / "expert.tsv", "--seizure_words", "[detection]")
+    run(made, "--out", tmp_path / "b.tsv", *reference)
+    assert "against 1 marked seizures: sensitivity 1.000" in capsys.readouterr().out
+
+
+def test_an_answer_that_is_not_a_number_is_refused_and_nothing_is_written(made: dict[str, Path], tmp_path: Path):
+    broken = detector()
+    with torch.no_grad():
+        broken.network.network.get_parameter(next(iter(dict(broken.network.network.named_parameters())))).fill_(1e38)
+    broken.save_pretrained(tmp_path / "broken")
+    message = refused_detect({**made, "detector": tmp_path / "broken"}, "--out", tmp_path / "a.tsv")
+    assert re.search(r"no answer for the window at [\d.]+ s, where something was recorded", message)
+    assert message.rstrip().endswith("Nothing was written.")
+    assert not (tmp_path / "a.tsv").exists()
 
 
 def test_the_name_of_a_person_comes_out_nowhere(
@@ -234,7 +275,7 @@ def test_no_output_replaces_another_one_or_what_is_read(made: dict[str, Path], t
         (["--out", "e.tsv", "--threshold", "1.5"], "threshold is 1.5, expected above 0 and at most 1"),
         (
             ["--out", "e.tsv", "--more_channels", "crop"],
-            "more_channels is 'crop', expected one of raise, spread, variance, ensemble",
+            "--more_channels is 'crop', expected one of raise, spread, variance, ensemble",
         ),
         (["--out", "e.tsv", "--device", "gpu"], "--device gpu cannot be used: "),
         (["--out", "e.tsv", "--reference", "none.tsv"], "The reference is not there"),
@@ -295,7 +336,7 @@ def test_checkpoints_that_are_none_end_in_one_sentence_each(made: dict[str, Path
         "bomb.ckpt": "cannot be read safely as a checkpoint",
         "table": "holds ITransformer, expected a SegmentClassifier (`tsattn forecast` takes forecasters",
         "body": "holds MVPFormer, expected a SegmentClassifier",
-        "damaged": "model.safetensors is damaged",
+        "damaged": "is damaged",
     }.items():
         assert expected in refused_detect(made, "--out", tmp_path / "e.tsv", detector=tmp_path / name), name
     assert not (tmp_path / "ran").exists()

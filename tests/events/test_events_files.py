@@ -123,8 +123,8 @@ def test_what_cannot_be_written_is_refused(events: pd.DataFrame, tmp_path: Path)
         ("x.tsv", SZCORE + "1\t2\tsz\t1\tall\t1.2.2020\t60\n", "line 2 has no valid 'dateTime'"),
         ("x.tsv", SZCORE + "1\t2\tsz\t1\tall\tn/a\t60\n9\t2\tsz\t1\tall\tn/a\t61\n", "line 3 has another 'recordingD"),
         ("x.tsv", SZCORE + "1\t2\tsz\t1\tall\tn/a\t-60\n", "the recording's duration is -60 s"),
-        ("x.tsv", "\x89PNG\x00", "it is no text"),
-        ("x.edf", "no EDF", "it is no EDF file"),
+        ("x.tsv", "\x89PNG\x00", "it is not text"),
+        ("x.edf", "no EDF", "it is not an EDF file"),
         ("x.docx", "", r"ends in \.docx, expected"),
     ],
 )

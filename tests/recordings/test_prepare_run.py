@@ -280,7 +280,9 @@ def test_what_cannot_be_prepared_is_refused_before_anything_is_written(tmp_path:
 
 
 def test_more_channels_than_the_memory_holds_are_refused_with_what_they_need(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"4 channels at 512 Hz take 3.3\d MB at once.*1 MB are allowed: pass memory="):
+    with pytest.raises(
+        ValueError, match=r"4 channels at 512 Hz take 3.3\d MB at once.*1 MB are allowed.*Pass `memory="
+    ):
         prepare(recording(), tmp_path / "s.zarr", memory=1e6)
 
 

@@ -355,7 +355,7 @@ def test_a_time_in_scans_that_is_none_is_named_and_not_repeated(root):
     write_tsv(
         root / "sub-01" / "sub-01_scans.tsv", "filename acq_time", "ieeg/sub-01_task-rest_ieeg.edf,Jane's birthday"
     )
-    with pytest.raises(ValueError, match=r"sub-01_scans.tsv: acq_time of .* is no date and time") as error:
+    with pytest.raises(ValueError, match=r"sub-01_scans.tsv: acq_time of .* is not a date and time") as error:
         open_recordings(root)
     assert "Jane" not in str(error.value)
 

@@ -208,7 +208,7 @@ def test_a_file_is_no_fif_because_it_ends_so(tmp_path):
     path = tmp_path / "a.fif"
     path.write_bytes(b"%PDF-1.4 ...")
     assert not raw.recognises(path)
-    with pytest.raises(ValueError, match="is a PDF, and not a recording"):
+    with pytest.raises(ValueError, match="is a PDF file, not a recording"):
         open_recordings(path)
 
 

@@ -94,7 +94,7 @@ def test_a_table_that_does_not_fit_its_files_is_refused(tmp_path: Path):
             open_recordings(folder)
 
     refused("2 of 5 segments .* have no .mat file", segment_id=["a0c-0", "x", "y", "a3c-3", "a4c-4"])
-    refused("1 segment ids are no plain names.*row 2", segment_id=["a0c-0", "../x", "a2c-2", "a3c-3", "a4c-4"])
+    refused("1 segment ids are not plain names.*row 2", segment_id=["a0c-0", "../x", "a2c-2", "a3c-3", "a4c-4"])
     refused("1 segment ids stand twice", segment_id=["a0c-0", "a0c-0", "a2c-2", "a3c-3", "a4c-4"])
     folder, _ = write(tmp_path / "column")
     pd.read_csv(folder / "segments.csv").drop(columns="patient_id").to_csv(folder / "segments.csv")

@@ -172,7 +172,7 @@ def test_an_id_that_leaves_the_store_is_refused(store: Path):
     good = json.loads((store / "zarr.json").read_text())
     good["attributes"]["expected"] = ["../../elsewhere"]
     (store / "zarr.json").write_text(json.dumps(good))
-    with pytest.raises(ValueError, match=r"expected holds '\.\./\.\./elsewhere', which is no recording's id"):
+    with pytest.raises(ValueError, match=r"expected holds '\.\./\.\./elsewhere', which is not a recording's id"):
         open_store(store)
 
 

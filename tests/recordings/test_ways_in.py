@@ -99,11 +99,21 @@ def test_a_labelled_array_keeps_its_unit_and_types():
     assert made.read(0, 1)[0, 0] == 1000
 
 
-def test_a_missing_package_is_named_with_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(("package", "extra"), [("h5py", "neuro"), ("pynwb", "nwb")])
+def test_a_missing_package_is_named_with_its_line(
+    package: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Of one file, by an error; in a folder the file is left out, and the others are read."""
     import sys
 
-    raw = mne.io.RawArray(np.zeros((1, 100)), mne.create_info(["LA1"], 100.0, "seeg"), verbose="ERROR")
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "a.nwb", "w") as file:
+        file.attrs["nwb_version"] = "2.6.0"
+    raw = mne.io.RawArray(np.ones((1, 100)) * 1e-6, mne.create_info(["LA1"], 100.0, "seeg"), verbose="ERROR")
     raw.save(tmp_path / "a_raw.fif", verbose="ERROR")
-    monkeypatch.setitem(sys.modules, "mne", None)
-    with pytest.raises(ValueError, match=r"pip install 'tsattn\[neuro\]'"):
-        open_recordings(tmp_path / "a_raw.fif")
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ValueError, match=rf"needs {package}: pip install 'tsattn\[{extra}\]'\."):
+        open_recordings(tmp_path / "a.nwb")
+    (found,) = open_recordings(tmp_path)
+    assert found.names == ["LA1"]
+    assert any(f"needs {package}" in note.text for note in found.notes)

@@ -4,10 +4,12 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from tsattn import messages
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +37,10 @@ def detect(
     signals: str | None = None,
     subject: str | None = None,
     on_mismatch: Literal["raise", "warn"] = "raise",
+    keep_text: list[str] | None = None,
+    seizure_words: list[str] | None = None,
+    unpaired: Literal["raise", "mark"] = "mark",
+    outside: Literal["raise", "clip", "drop"] = "clip",
     strict: bool = False,
     overwrite: bool = False,
 ) -> None:
@@ -55,12 +61,18 @@ def detect(
         threshold: In the place of the fitted one; the other settings of post-processing stay.
         explain: How many events are explained in the report, those of the highest confidence.
         device: cpu, cuda, cuda:1, ...; a GPU is taken if there is one.
-        unit: Of the values, if the file does not say it or is wrong: nV, uV, mV or V.
+        unit: Unit of the values, if the file does not say it or is wrong: nV, uV, mV or V.
         type: Of channels whose type only their names could tell: seeg, ecog, eeg or dbs.
-        signals: Names or patterns of channels that are signals whatever is told of them, or with a leading ! that are
-            none, parted by commas: 'POST*,!EKG*'.
-        subject: Pseudonym of the person.
+        signals: Channels to count as signals: names or patterns, separated by commas; a leading ! excludes:
+            'POST*,TEMP*,!EKG*'.
+        subject: Pseudonym of the person; "folder" if each folder holds one person's files; or a .csv or .tsv with the
+            columns file and subject.
         on_mismatch: If a file contradicts its sidecars or itself: raise, or warn and believe the signal's own file.
+        keep_text: Annotation texts that may be shown, as a list: "[spike*]"; what an event means does not change.
+        seizure_words: Words that mean a seizure besides seizure, sz and ictal, as a list: of the recording's own marks,
+            and of the reference.
+        unpaired: A seizure of the recording's own marks whose end is not known: raise, or mark (of no duration).
+        outside: Events of the recording itself that it cannot hold: raise, clip, or drop.
         strict: Refuse a recording that is unlike those of the training, by type, rate, montage or number of channels.
         overwrite: Write over files that exist already.
     """
@@ -70,7 +82,7 @@ def detect(
     import torch
 
     from tsattn import files
-    from tsattn.commands.recordings import Hours, quiet, signal_names
+    from tsattn.commands.recordings import Hours, quiet, reading_of
     from tsattn.contracts import NOTICE
     from tsattn.detection.detector import Detector
     from tsattn.events.files import write_events
@@ -84,20 +96,29 @@ def detect(
     apart(targets, [path for path in (recording, reference, checkpoint) if path is not None])
     for target in targets:
         files.refuse_existing(target, overwrite)
-    expert = None if reference is None else read_reference(reference)
+    expert = None if reference is None else read_reference(reference, seizure_words or ())
     with processes() as first:
         detector = Detector.from_pretrained(checkpoint, adapter=adapter)
         own = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
         move(detector, device or own)
-        reading = dict(unit=unit, type=type, signals=signal_names(signals), subject=subject, on_mismatch=on_mismatch)
-        item = opened(recording, {name: value for name, value in reading.items() if value is not None})
+        item = opened(
+            recording,
+            reading_of(
+                unit=unit, subject=subject, type=type, signals=signals, on_mismatch=on_mismatch, keep_text=keep_text,
+                seizure_words=seizure_words, unpaired=unpaired, outside=outside,
+            ),
+        )  # fmt: skip
         setting = None
         if threshold is not None:
             fitted = detector.postprocessing
             low = None if fitted.low is None else min(fitted.low, threshold)
             setting = replace(fitted, threshold=threshold, low=low)
         partial = out.with_name(f".{out.name}.partial")
-        with Hours(item.duration if first else 0.0) as hours, silent("tsattn.detection.detector.unlike_training"):
+        with (
+            Hours(item.duration if first else 0.0) as hours,
+            silent("tsattn.detection.detector.unlike_training"),
+            noting("Nothing was written."),
+        ):
             found = detector.detect(
                 item,
                 postprocessing=setting,
@@ -151,6 +172,16 @@ def silent(name: str) -> Iterator[None]:
         yield
     finally:
         logger.setLevel(before)
+
+
+@contextlib.contextmanager
+def noting(sentence: str) -> Iterator[None]:
+    """Put a sentence behind an error of the user's."""
+    try:
+        yield
+    except ValueError as problem:
+        problem.add_note(sentence)
+        raise
 
 
 @contextlib.contextmanager
@@ -210,19 +241,23 @@ def opened(path: Path, reading: dict[str, Any]) -> Any:
 
     if not (path.parent / "zarr.json").is_file():
         return Recording.open(path, **reading)
+    from tsattn.recordings.readers import Reading
+    from tsattn.recordings.readers.prepared import refuse_settled
     from tsattn.recordings.store import open_store
 
-    settled = [name for name in ("unit", "type", "signals", "subject") if name in reading]
-    if settled:
-        raise ValueError(f"--{settled[0]} was given for a store, where it is settled: pass it when preparing.")
+    refuse_settled(Reading(**reading))
     store = open_store(path.parent)
     if path.name not in store.ids:
         raise ValueError(f"The store has no recording {path.name!r}; it has {', '.join(store.ids[:20])}.")
     return store[path.name]
 
 
-def read_reference(path: Path) -> "pd.DataFrame":
+def read_reference(path: Path, seizure_words: Collection[str] = ()) -> "pd.DataFrame":
     """Return the seizures of an expert's file.
+
+    Args:
+        path: An events file.
+        seizure_words: Words that mean a seizure besides seizure, sz and ictal.
 
     Raises:
         ValueError: If it cannot be read, or none of its texts says whether there was a seizure.
@@ -230,12 +265,12 @@ def read_reference(path: Path) -> "pd.DataFrame":
     from tsattn.events.files import read_events
     from tsattn.events.table import seizures
 
-    file = read_events(path, outside="clip", called="The reference")
+    file = read_events(path, outside="clip", seizure_words=seizure_words, called="The reference")
     found = seizures(file.events)
     if len(file.events) and not len(found) and not file.background:
         raise ValueError(
             f"The reference has {len(file.events)} rows, none of them a seizure by its text and none that says bckg. "
-            "`tsattn events export --seizure_words` writes it anew with the texts that mean a seizure."
+            "Name the texts that mean a seizure" + messages.advice(" by {seizure_words}") + "."
         )
     return found
 

@@ -44,7 +44,7 @@ def score(
         seizure_words: Words that mean a seizure besides seizure, sz and ictal, as a list: "[detection]".
         unpaired: A seizure whose end is not known: raise, or mark (a mark cannot be scored).
         bootstrap: Draws of subjects for the 95 % intervals; 0 for none.
-        seed: Of these draws.
+        seed: Random seed of the bootstrap.
         overwrite: Write over a file that exists already.
     """
     from tsattn import files
@@ -172,7 +172,7 @@ def export(
             continue
         left = write_events(target, events, to, duration=length, keep_text=texts, overwrite=overwrite)
         if left:
-            notes.append(f"{name}: {left} events that are no seizures have no place in SzCORE's format")
+            notes.append(f"{name}: {left} events that are not seizures have no place in SzCORE's format")
     _print_notes(notes)
     print(f"{len(targets)} written to {out}")
 
@@ -288,7 +288,7 @@ def _read(path: Path, how: "Understanding", notes: list[str], side: str = "") ->
     from tsattn.recordings.privacy import label
 
     file = read_events(path, **vars(how), called=f"{side}{label(path)}")
-    notes += [f"{label(path)}: {note.text}" for note in file.notes]
+    notes += [f"{label(path)}: {note.told}" for note in file.notes]
     return file
 
 

@@ -4,14 +4,20 @@ import contextlib
 import functools
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from tsattn import messages
+from tsattn import workers as processes
+
 if TYPE_CHECKING:
     from tsattn.recordings.inspect import Inspection
+    from tsattn.recordings.readers import Reading
     from tsattn.recordings.recording import Note, Recording
 
 
@@ -49,17 +55,17 @@ def inspect(
         paths: Files, folders of a known layout (BIDS, SWEC, ...), or a store.
         plot: Picture of one recording (.png, .pdf, .svg), or a folder for a picture of each and an overview.
         full: Measure everything instead of twenty stretches, list every channel, and every one of many recordings.
-        preset: Preparation that is told: swec or raw.
-        sfreq: As in prepare; so are the next ones.
+        preset: Preset whose steps are listed: swec or raw.
+        sfreq: Sampling rate after resampling, Hz; default: the preset's.
         notch: Hz of the mains to remove.
         reference: In place of the preset's.
         changes: Any other parameter of the preset.
-        unit: Of the values, if the files do not say it or are wrong: nV, uV, mV or V.
+        unit: Unit of the values, if the files do not say it or are wrong: nV, uV, mV or V.
         subject: Pseudonym of the person, if all files are of one; "folder" if each folder holds one person's files; or
             a .csv or .tsv with the columns file and subject.
         type: Of channels whose type only their names could tell: seeg, ecog, eeg or dbs.
-        signals: Names or patterns of channels that are signals whatever is told of them, or with a leading ! that are
-            none, parted by commas: 'POST*,TEMP*,!EKG*'.
+        signals: Channels to count as signals: names or patterns, separated by commas; a leading ! excludes:
+            'POST*,TEMP*,!EKG*'.
         on_mismatch: If a file contradicts its sidecars or itself: raise, or warn and believe the signal's own file.
         keep_text: Annotation texts that may be shown, as a list: "[spike*]"; what an event means does not change.
         seizure_words: Words that mean a seizure besides seizure, sz and ictal, as a list.
@@ -74,24 +80,23 @@ def inspect(
     from tsattn.recordings.places import shown
     from tsattn.recordings.preparation.preset import make_preset
     from tsattn.recordings.privacy import scrub
-    from tsattn.recordings.readers import open_recordings
+    from tsattn.recordings.readers import asked, settle
 
     told_preset = make_preset(preset, **_given(sfreq=sfreq, notch=notch, reference=reference), **(changes or {}))
-    reading = _given(
-        unit=unit, subject=subject, type=type, signals=signal_names(signals), on_mismatch=on_mismatch,
-        keep_text=_texts(keep_text), seizure_words=_texts(seizure_words), unpaired=unpaired, outside=outside,
+    reading = reading_of(
+        unit=unit, subject=subject, type=type, signals=signals, on_mismatch=on_mismatch,
+        keep_text=keep_text, seizure_words=seizure_words, unpaired=unpaired, outside=outside,
     )  # fmt: skip
     quiet()
     if plot is not None and plot.suffix:
         plots.ending_of(plot)
         files.refuse_existing(plot, overwrite)
-    recordings, problems = [], []
-    with bar("files opened", "file") as opened:
-        for number, path in enumerate(paths, 1):
-            try:
-                recordings += open_recordings(path, progress=opened, **reading)
-            except (ValueError, OSError) as problem:
-                problems.append(f"Path {number}: {scrub(str(problem), [path])}")
+    said = asked(**reading)
+    recordings, unread = opened(paths, said)
+    problems = [f"Path {number}: {scrub(str(problem), [paths[number - 1]])}" for number, problem in unread.items()]
+    if recordings:
+        with adding(problems):
+            settle(recordings, said, doubles=plot is None)  # files and their store may be compared; not by pictures
     if plot is not None and plot.suffix and len(recordings) > 1:
         raise ValueError(f"--plot is one file, but there are {len(recordings)} recordings: give a folder.")
     if plot is not None and not plot.suffix:
@@ -134,22 +139,40 @@ def inspected(
     if workers is not None and workers < 1:
         raise ValueError(f"workers is {workers}, expected at least 1.")
     count = min(os.cpu_count() or 1, 8) if workers is None and len(recordings) > HUNDREDS else workers or 1
-    look = functools.partial(_look, preset=preset, whole=whole)
+    look = functools.partial(_look, preset=preset, whole=whole, options=messages.spelling())
     with bar("recordings looked at", "recording", len(recordings)) as done:
         if count == 1:
             for recording in recordings:
                 yield look(recording)
                 done()
             return
-        with ProcessPoolExecutor(count, get_context("spawn")) as pool:
-            for found in pool.map(look, recordings, chunksize=8):
-                yield found
-                done()
+        context = get_context("spawn")
+        queue = context.Queue()
+        with ProcessPoolExecutor(count, context, processes.begin, (queue,)) as pool:
+            with processes.interrupts_held():
+                each = pool.map(look, recordings, chunksize=8)
+            try:
+                for found in each:
+                    yield found
+                    done()
+            except BrokenProcessPool as error:
+                raise ValueError(
+                    "A worker was ended from outside, perhaps for want of memory."
+                    + messages.hint("run the same again with fewer {workers}")
+                ) from error
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                while not queue.empty():
+                    processes.end({queue.get()})
+                raise
 
 
-def _look(recording: "Recording", preset: Any, whole: bool) -> "Inspection | ValueError | OSError":
+def _look(
+    recording: "Recording", preset: Any, whole: bool, options: Mapping[str, str] | None
+) -> "Inspection | ValueError | OSError":
     from tsattn.recordings.inspect import inspect
 
+    messages.adopt(options)
     try:
         return inspect(recording, preset, whole=whole)
     except (ValueError, OSError) as problem:
@@ -201,12 +224,12 @@ def prepare(
         bads: drop or keep bad channels, if not as the preset does.
         changes: Any other parameter of the preset: `--changes.band "[1, 70]" --changes.bad_rules "[flat]"`.
         skip: Leave out recordings that cannot be prepared, and say so, instead of stopping.
-        unit: Of the values, if the files do not say it or are wrong: nV, uV, mV or V.
+        unit: Unit of the values, if the files do not say it or are wrong: nV, uV, mV or V.
         subject: Pseudonym of the person, if all files are of one; "folder" if each folder holds one person's files; or
             a .csv or .tsv with the columns file and subject.
         type: Of channels whose type only their names could tell: seeg, ecog, eeg or dbs.
-        signals: Names or patterns of channels that are signals whatever is told of them, or with a leading ! that are
-            none, parted by commas: 'POST*,TEMP*,!EKG*'.
+        signals: Channels to count as signals: names or patterns, separated by commas; a leading ! excludes:
+            'POST*,TEMP*,!EKG*'.
         on_mismatch: If a file contradicts its sidecars or itself: raise, or warn and believe the signal's own file.
         keep_text: Annotation texts that may be shown, as a list: "[spike*]"; what an event means does not change.
         seizure_words: Words that mean a seizure besides seizure, sz and ictal, as a list.
@@ -218,9 +241,9 @@ def prepare(
     from tsattn.recordings.readers import open_recordings
 
     quiet()
-    reading = _given(
-        unit=unit, subject=subject, type=type, signals=signal_names(signals), on_mismatch=on_mismatch,
-        keep_text=_texts(keep_text), seizure_words=_texts(seizure_words), unpaired=unpaired, outside=outside,
+    reading = reading_of(
+        unit=unit, subject=subject, type=type, signals=signals, on_mismatch=on_mismatch,
+        keep_text=keep_text, seizure_words=seizure_words, unpaired=unpaired, outside=outside,
     )  # fmt: skip
     recordings = _opened(paths, reading) if skip else open_recordings(paths, **reading)
     named = _given(sfreq=sfreq, notch=notch, reference=reference, bads=bads) | (changes or {})
@@ -229,7 +252,9 @@ def prepare(
             recordings, out, preset=preset, workers=workers, dtype=dtype, skip=skip, progress=hours, **named
         )
     stored = store.recordings()
-    print_alike([(one.id, note) for one in stored for note in one.notes if note.level == "warning"])
+    ways = {note.text: note.way for one in recordings for note in one.notes}  # of this command; none is stored
+    warnings = [(one.id, note) for one in stored for note in one.notes if note.level == "warning"]
+    print_alike([(id, replace(note, way=ways.get(note.text, ""))) for id, note in warnings])
     there = len(stored) - len(set(hours.done) & set(store.ids))
     told = f", {there} of them there before" if there else ""
     print(f"{len(stored)} recordings, {sum(one.duration for one in stored) / 3600:.2f} h{told}, in {shown(out)}")
@@ -237,20 +262,42 @@ def prepare(
 
 def _opened(paths: list[Path], reading: dict[str, Any]) -> list["Recording"]:
     """Open what can be opened, and say why the rest cannot."""
-    from tsattn.recordings.readers import open_recordings
+    from tsattn.recordings.readers import asked, settle
 
-    found: list[Recording] = []
-    problems = []
-    for number, path in enumerate(paths, 1):
-        try:
-            found += open_recordings(path, **reading)
-        except (ValueError, OSError) as problem:
-            problems.append(f"Path {number} was left out. {problem}")
+    said = asked(**reading)
+    found, unread = opened(paths, said)
+    problems = [f"Path {number} was left out. {problem}" for number, problem in unread.items()]
     if not found:
         raise ValueError(" ".join(problems))
+    with adding(problems):
+        settle(found, said)
     for told in problems:
         print(told)
     return found
+
+
+def opened(paths: list[Path], reading: "Reading") -> "tuple[list[Recording], dict[int, ValueError | OSError]]":
+    """Open the recordings at each path, and return them and why a path (counted from 1) could not be opened."""
+    from tsattn.recordings.readers import open_path
+
+    found: list[Recording] = []
+    unread: dict[int, ValueError | OSError] = {}
+    with bar("files opened", "file") as progress:
+        for number, path in enumerate(paths, 1):
+            try:
+                found += open_path(path, reading, progress)
+            except (ValueError, OSError) as problem:
+                unread[number] = problem
+    return found, unread
+
+
+@contextlib.contextmanager
+def adding(problems: list[str]) -> Iterator[None]:
+    """Put the problems of single paths behind an error of all: what no file speaks of may be in one of these."""
+    try:
+        yield
+    except ValueError as problem:
+        raise ValueError(" ".join([str(problem), *problems])) from problem
 
 
 def _given(**options: Any) -> dict[str, Any]:
@@ -271,8 +318,10 @@ def signal_names(signals: str | None) -> tuple[str, ...] | None:
     return names
 
 
-def _texts(texts: list[str] | None) -> tuple[str, ...] | None:
-    return None if texts is None else tuple(texts)
+def reading_of(signals: str | None, **options: Any) -> dict[str, Any]:
+    """Return the attributes of a `Reading` from the options of a command: those that were given."""
+    named = _given(signals=signal_names(signals), **options)
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in named.items()}
 
 
 def quiet() -> None:
@@ -284,7 +333,7 @@ def print_alike(notes: list[tuple[str, "Note"]]) -> None:
     """Print notes by recording; one that stands at several recordings, once."""
     places: dict[str, list[str]] = {}
     for id, note in notes:
-        places.setdefault(note.text.replace(id, "It"), []).append(id)
+        places.setdefault(note.told.replace(id, "It"), []).append(id)
     for text, ids in places.items():
         print(f"{ids[0] if len(ids) == 1 else f'{len(ids)} recordings'}: {text}")
 
@@ -329,7 +378,7 @@ def simulate(
         level: easy (seizures stand out), or hard (weaker seizures, artefacts, discharges, bad channels).
         channels: Fewest and most of a subject; `[24, 40]` if not given.
         seizures_per_hour: About so many.
-        seed: Of the random numbers.
+        seed: Random seed of the simulation.
         overwrite: Replace a simulated data set that is there; nothing else is ever replaced.
     """
     from tqdm import tqdm
@@ -375,7 +424,7 @@ def split(
             person's), or a .csv or .tsv with the columns recording and subject. Training reads it from the split.
         embargo: Seconds left out between parts of one recording: at least one window.
         twins: Recordings that hold the same signal: together (in one part), drop (the later one), or raise.
-        seed: Of the dealing.
+        seed: Random seed of the split.
         overwrite: Write over a file that exists already.
     """
     from tsattn import files

@@ -31,7 +31,7 @@ class Scores:
         scores: Of each recording, by its name.
         subject_of: The subject of each recording.
         bootstrap: How many times subjects were drawn with replacement; 0 for no intervals.
-        seed: Of these draws.
+        seed: Random seed of the bootstrap.
     """
 
     rules: Rules
@@ -149,7 +149,7 @@ def score_recordings(
         rules: As in `score_events`.
         outside: As in `score_events`.
         bootstrap: How many times subjects are drawn with replacement for the 95 % intervals; 0 for none.
-        seed: Of these draws.
+        seed: Random seed of the bootstrap.
 
     Raises:
         ValueError: If there is no recording, one has no hypothesis, or a table is wrong; the recording is named.

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from tsattn import files
+from tsattn import extras, files
 from tsattn.events import lists
 from tsattn.events.edf_header import is_edf, read_header
 from tsattn.events.edf_marks import WHOLE, annotation_rows, signal_labels
@@ -37,7 +37,7 @@ def read_edf(path: Path, how: Understanding, called: str = "it") -> EventFile:
         ValueError: If it is no such file, holds no annotations and has no list beside it, or a row is wrong.
     """
     if not is_edf(path):
-        raise ValueError("it is no EDF file, whatever its ending says.")
+        raise ValueError("it is not an EDF file, whatever its ending says.")
     header = read_header(path, called, annotations_only=True)
     beside = lists.beside(path)
     if "+" not in header.kind and not any(signal.is_annotation for signal in header.signals) and beside is None:
@@ -89,7 +89,7 @@ def annotate_edf(
 
     Raises:
         FileExistsError: If `path` exists and `overwrite` is False.
-        ValueError: If the source is no EDF file, has gaps (EDF+D), or an event does not fit it.
+        ValueError: If the source is not an EDF file, has gaps (EDF+D), or an event does not fit it.
     """
     if Path(path).resolve() == Path(source).resolve():
         raise ValueError("The new file would replace the recording itself: choose another path.")
@@ -171,18 +171,14 @@ def write_edf(
 
 
 def _edfio() -> Any:
-    try:
-        import edfio
-    except ImportError:
-        raise ValueError("EDF needs edfio: pip install 'tsattn[neuro]'") from None
-    return edfio
+    return extras.need_file("edfio", "EDF")
 
 
 def _open(path: Path) -> Any:
     edfio = _edfio()
     with path.open("rb") as file:
         if file.read(8) != b"0       ":
-            raise ValueError("it is no EDF file, whatever its ending says.")
+            raise ValueError("it is not an EDF file, whatever its ending says.")
     try:
         return edfio.read_edf(path)
     except Exception as problem:  # edfio's own message may quote the header
@@ -192,7 +188,7 @@ def _open(path: Path) -> Any:
 def _scrub(signal: Any) -> None:
     """Blank a signal's fields for free text; samples, name and ranges stay, to the last character of the header."""
     if not signal.label.isascii():
-        raise ValueError("A channel of the EDF file has a name that is no ASCII text, which EDF does not allow.")
+        raise ValueError("A channel of the EDF file has a name that is not ASCII text, which EDF does not allow.")
     if not FILTER.fullmatch(signal.prefiltering):
         signal.prefiltering = ""
     if re.fullmatch("[^ -~]V", signal.physical_dimension):  # a micro sign

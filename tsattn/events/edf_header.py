@@ -150,7 +150,7 @@ def _number(field: bytes, what: str, called: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise ValueError(f"{called}: the EDF header's {what} is no number.")
+        raise ValueError(f"{called}: the EDF header's {what} is not a number.")
     return value
 
 

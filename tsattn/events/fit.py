@@ -143,7 +143,7 @@ def _search(
         raise ValueError(f"span is {span:g} s, expected above 0.")
     stretch = stretches(times, np.isnan(values), hop)
     for smoothing in grid["smoothing"]:
-        PostProcessing(smoothing)  # refuses what has no sense
+        PostProcessing(smoothing)  # refuses what is out of range
         smoothed = smooth(values, stretch, math.floor(smoothing / hop / 2 + 1e-9))
         for threshold, low in itertools.product(grid["threshold"], grid["low"]):
             first, last = hysteresis(smoothed, stretch, threshold, low * threshold)

@@ -1,13 +1,14 @@
 """Events that no recording can hold: outside of it, of negative or unknown duration, one over the other."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from tsattn import messages
 from tsattn.events.notes import Note
-from tsattn.events.table import ROUNDING, make_events, seizures, within
+from tsattn.events.table import ROUNDING, is_seizure, make_events, within
 
 Outside = Literal["raise", "clip", "drop", "keep"]
 
@@ -65,13 +66,14 @@ def fit_events(
     keep = ~nowhere & ~beyond
     if outside == "drop":
         keep &= ~negative & ~across
-    fitted = events.assign(onset=begin, duration=cut)[keep]
+    columns = {name: events[name].to_numpy() for name in events.columns} | {"onset": begin, "duration": cut}
+    fitted = {name: column[keep].tolist() for name, column in columns.items()}  # lists: tables have few rows each
     overlapping = _overlaps(fitted)
     if overlapping:
         notes.append(
             Note("warning", f"{overlapping} seizures begin before the one before them ends; kept as they are.")
         )
-    return make_events(*(fitted[name].tolist() for name in fitted.columns)), tuple(notes)
+    return make_events(*fitted.values()), tuple(notes)
 
 
 def mend(*ways: str) -> str:
@@ -80,9 +82,13 @@ def mend(*ways: str) -> str:
     return f"Mend the file, or {possible}." if possible else "Mend the file."
 
 
-def _overlaps(events: pd.DataFrame) -> int:
+def _overlaps(events: Mapping[str, list[Any]]) -> int:
+    """Return how many seizures begin before one of the same channels has ended."""
     count = 0
-    for _, same in seizures(events).groupby("channels"):
-        ends = np.maximum.accumulate((same["onset"] + same["duration"]).to_numpy())[:-1]
-        count += int((same["onset"].to_numpy()[1:] < ends).sum())
+    ends: dict[str, float] = {}
+    for i in np.flatnonzero(is_seizure(events["event_type"])):
+        onset, channels = events["onset"][i], events["channels"][i]
+        last = ends.get(channels, -np.inf)
+        count += onset < last
+        ends[channels] = max(last, onset + events["duration"][i])
     return count

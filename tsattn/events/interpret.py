@@ -183,8 +183,7 @@ def understand(
             notes.append(Note("info" if number > 0 else "warning", text.format(abs(number))))
     hidden = int(((events["event_type"] == ANNOTATION) & (events["text"] == "")).sum())
     if hidden:
-        way = messages.advice("{keep_text} lets texts through")
-        notes.append(Note("info", f"{hidden} {HIDDEN}" + (f"; {way}." if way else ".")))
+        notes.append(Note("info", f"{hidden} {HIDDEN}.", messages.hint("{keep_text} lets texts through")))
     return Understood(events, background > 0, (*notes, *told))
 
 

@@ -46,26 +46,27 @@ def make_events(
         text: What may be shown of the file's own words.
     """
     onset = np.asarray(onset, float).reshape(-1)
+    index = pd.RangeIndex(len(onset))  # one for all columns: nothing is aligned
     table = pd.DataFrame(
         {
             "onset": onset,
             "duration": np.asarray(duration, float).reshape(-1),
-            "event_type": _words(event_type, len(onset)),
+            "event_type": _words(event_type, index),
             "confidence": np.broadcast_to(np.asarray(confidence, float), len(onset)),  # values only, without an index
-            "channels": _words(channels, len(onset)),
-            "text": _words(text, len(onset)),
+            "channels": _words(channels, index),
+            "text": _words(text, index),
         },
-        index=range(len(onset)),
+        index=index,
     )
     if bool((onset[1:] >= onset[:-1]).all()):  # most tables are sorted, and a data set has thousands of them
         return table
     return table.sort_values("onset", kind="stable", ignore_index=True)
 
 
-def _words(words: str | Words, count: int) -> pd.Series:
+def _words(words: str | Words, index: pd.Index) -> pd.Series:
     """Return a column of texts as objects, made as such: converting a column of strings costs ten times as much."""
-    told = [words] * count if isinstance(words, str) else list(words)
-    return pd.Series(told, dtype=object)
+    told = [words] * len(index) if isinstance(words, str) else list(words)
+    return pd.Series(told, index, dtype=object)
 
 
 def no_events() -> pd.DataFrame:

@@ -112,7 +112,7 @@ def read_cells(path: Path) -> tuple[pd.DataFrame, list[str]]:
     separator, other = ("\t", ",") if path.suffix.lower() == ".tsv" else (",", ";")
     data = path.read_bytes()
     if b"\x00" in data:
-        raise ValueError("it is no text in UTF-8 or Latin-1.")
+        raise ValueError("it is not text in UTF-8 or Latin-1.")
     try:
         text = data.decode("utf-8-sig")  # a byte order mark, as in ds004100, is no part of a name
     except UnicodeDecodeError:

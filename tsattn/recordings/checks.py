@@ -25,7 +25,6 @@ RULES = {  # a channel is bad if the measure is at least this
 }
 MAINS_OUTLIER = 10.0  # mains that is as strong in every channel is the room's, and a notch takes it
 COARSE = 4.0  # steps of the values within the spread; fewer are worth a word
-FRACTIONS = ("missing", "flat", "clipped", "mains")
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,7 +248,10 @@ def clock_notes(recording: Recording) -> list[Note]:
         exact = recording.duration * sfreq
         if abs(exact - round(exact)) > 1e-3 * max(1.0, exact * 1e-9):
             notes.append(
-                Note("info", f"The duration is {exact:.3f} samples at {sfreq:g} Hz, which is no whole number: rounded.")
+                Note(
+                    "info",
+                    f"The duration is {exact:.3f} samples at {sfreq:g} Hz, which is not a whole number: rounded.",
+                )
             )
     lost = sum(min(end, recording.duration) - begin for begin, end in recording.gaps)
     if lost > 0.5 * recording.duration:

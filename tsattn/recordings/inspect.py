@@ -192,7 +192,7 @@ def text(found: Inspection, full: bool = False) -> str:
     lines += _bad_lines(found.bads)
     lines.append(_line("will do", f"by preset {found.preset}:"))
     lines += [_line("", f"{i + 1}. {step}") for i, step in enumerate(found.steps)]
-    lines += [_line("warning" if note.level == "warning" else "note", note.text) for note in found.notes]
+    lines += [_line("warning" if note.level == "warning" else "note", note.told) for note in found.notes]
     if full:
         lines += ["", textwrap.indent(channel_table(found), "  ")]
     return "\n".join(lines)

@@ -70,13 +70,13 @@ class RecordingDataModule(lightning.LightningDataModule):
         blocks: Stretches that each reader keeps in memory for "local" (64 channels at 512 Hz: 79 MB per 600 s).
         workers: Reader processes of each loader.
         pin_memory: Whether signals come in page-locked memory, for a GPU.
-        seed: Of the order of the training windows.
+        seed: Random seed for the order of the training windows.
         protocol: "all" windows that fit; "ibm": those of the authors' loader of MVPFormer, for comparison only.
         slowdown: With "ibm": training strides of stride / segments near seizures.
         ibm_sfreq: With "ibm": rate in Hz to which windows are interpolated without a filter, as that loader does.
 
     Raises:
-        ValueError: If a knob has no sense; what only the recordings can show is raised by `prepare`.
+        ValueError: If an option is out of range; what only the recordings can show is raised by `prepare`.
     """
 
     def __init__(
@@ -166,14 +166,14 @@ class RecordingDataModule(lightning.LightningDataModule):
         self._tables: dict[str, WindowTable] = {}
 
     @classmethod
-    def from_recordings(cls, recordings: Sequence[Recording], **knobs: Any) -> "RecordingDataModule":
+    def from_recordings(cls, recordings: Sequence[Recording], **options: Any) -> "RecordingDataModule":
         """Take recordings from memory, or from wherever they are read.
 
         Args:
             recordings: At one sampling rate.
-            **knobs: As in the constructor, without `store`.
+            **options: As in the constructor, without `store`.
         """
-        data = cls(**knobs)
+        data = cls(**options)
         data._given = list(recordings)
         return data
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tsattn import messages
 from tsattn.files import write_atomically
 from tsattn.recordings.privacy import is_bids_name, known_suffix, label, shows_names
 
@@ -62,9 +63,10 @@ def revealed(path: str | Path) -> Path:
         return place
     known = _known().get(str(path))
     if known is None:
+        options = messages.advice("{store}", "{splits}", "{checkpoint}", joint=", ")
+        ways = f" ({options})" if options else ""
         raise FileNotFoundError(
-            f"{path} stands for a path that is not known on this machine: pass the path of your own "
-            "(--data.store, --data.splits, --model.checkpoint)."
+            f"{path} stands for a path that is not known on this machine: pass the path of your own{ways}."
         )
     return Path(known)
 

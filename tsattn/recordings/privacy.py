@@ -16,6 +16,7 @@ import re
 import secrets
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 
 DAY = 86400
@@ -119,12 +120,13 @@ def _salt() -> bytes:
     given = os.environ.get("TSATTN_SALT")
     if given:
         return hashlib.blake2b(given.encode()).digest()
-    folder = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "tsattn"
-    file = folder / "salt"
+    folder = os.path.join(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"), "tsattn")
+    file = os.path.join(folder, "salt")
     try:
-        if not file.exists():
-            _make_salt(file)
-        salt = file.read_bytes()
+        if not os.path.exists(file):
+            _make_salt(Path(file))
+        now = os.stat(file)
+        salt = _read_salt(file, (now.st_mtime_ns, now.st_ino, now.st_size))
     except OSError as problem:
         raise OSError(
             f"The key of the pseudonyms cannot be kept in {folder} ({problem.strerror or problem}). "
@@ -136,6 +138,12 @@ def _salt() -> bytes:
             "it, and every pseudonym changes."
         )
     return salt
+
+
+@lru_cache(maxsize=4)  # every recording that is opened asks for it several times
+def _read_salt(file: str, written: tuple[int, int, int]) -> bytes:
+    """Return the key in a file, read anew when the file is another: of another time, place or size."""
+    return Path(file).read_bytes()
 
 
 def _make_salt(file: Path) -> None:

@@ -48,9 +48,8 @@ def of_file(path: Path, reading: "Reading", code: str = "") -> tuple[str, dict[s
         return reading.subject, about | {"subject_from": "user"}, ()
     if code:
         return pseudonym(code, "sub"), about, ()
-    way = messages.advice("pass {subject=...} if there are more of theirs", "{subject=folder} if a folder is a person")
-    note = Note("warning", f"The file {UNKNOWN}: {way}.".replace("='...'", "=..."))
-    return pseudonym(place, "sub"), about, (note,)
+    way = messages.hint("pass {subject} if there are more of theirs", "{subject=folder} if a folder is a person")
+    return pseudonym(place, "sub"), about, (Note("warning", f"The file {UNKNOWN}.", way),)
 
 
 def known(recording: Recording) -> bool:
@@ -115,11 +114,11 @@ def read_table(path: Path) -> dict[str, str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise ValueError(f"{label(path)} is no text in UTF-8, expected a table of files and subjects.") from None
+        raise ValueError(f"{label(path)} is not text in UTF-8, expected a table of files and subjects.") from None
     between = "\t" if path.suffix.lower() == ".tsv" else ";" if ";" in text.partition("\n")[0] else ","
     rows = [row for row in csv.reader(text.splitlines(), delimiter=between) if any(cell.strip() for cell in row)]
     if len(rows) < 2 or len(rows[0]) < 2:
-        raise ValueError(f"{label(path)} is no table of files and subjects: expected a header and two columns.")
+        raise ValueError(f"{label(path)} is not a table of files and subjects: expected a header and two columns.")
     head = [cell.strip().casefold() for cell in rows[0]]
     file = next((head.index(name) for name in FILES if name in head), 0)
     person = next((head.index(name) for name in SUBJECTS if name in head), 1)
@@ -187,8 +186,9 @@ def _of_folder(recording: Recording) -> Recording:
         return recording  # a data set names the people, or the user did
     if "folder" not in said:
         raise ValueError(
-            f"{recording.id}: its folder is not known here, so subject='folder' cannot be taken; prepare it again with "
-            "it, or name a table of recordings and subjects."
+            f"{recording.id}: its folder is not known here, so "
+            f"{messages.advice('{subject=folder}') or 'a subject for each folder'} cannot be taken; prepare it again "
+            "with it, or name a table of recordings and subjects."
         )
     return _called(recording, str(said["folder"]), "folder")
 

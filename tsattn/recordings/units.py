@@ -123,7 +123,7 @@ def doubt(microvolts: float, taken: str = "uV") -> str | None:
     likely = [unit for unit, scale in FACTORS.items() if 2 <= microvolts * scale <= 1000]
     names = {"nV": "nanovolts", "mV": "millivolts", "V": "volts"}
     look = " or ".join(names[unit] for unit in likely if unit in names)
-    look = f"look like {look} read as microvolts" if look else "are no microvolts"
+    look = f"look like {look} read as microvolts" if look else "are not microvolts"
     told = " or ".join(messages.advice("{unit}", unit=unit) for unit in likely) if messages.has("unit") else ""
     way = f" If so, pass {told}." if told else messages.hint("say by {unit} what the file holds")
     return (

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float32, Float64
 
+from tsattn import messages
 from tsattn.recordings.preparation.filters import zero_phase
 from tsattn.recordings.preparation.preset import Preset
 from tsattn.recordings.preparation.reference import Montage
@@ -141,7 +142,7 @@ class Chain:
             needed = (max(unit, self.overlap // 2) + 2 * self.overlap) * width
             raise ValueError(
                 f"{self.recording.id}: {width // COPIES} channels at {self.sfreq:g} Hz take {needed / 1e6:.3g} MB at "
-                f"once (a block, and what the filters see around it), {memory / 1e6:.3g} MB are allowed: pass "
-                f"memory={needed * 1.05:.2g}."
+                f"once (a block, and what the filters see around it), {memory / 1e6:.3g} MB are allowed."
+                + messages.hint("pass {memory}", memory=float(f"{needed * 1.05:.2g}"))
             )
         return longest // unit * unit

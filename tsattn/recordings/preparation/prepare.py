@@ -258,8 +258,9 @@ def _in_processes(tasks: Sequence[Task], workers: int, progress: Progress | None
                         failed[id] = error
         except BrokenProcessPool as error:
             raise ValueError(
-                "A worker was ended from outside, perhaps for want of memory: run the same again, which goes on, with "
-                "fewer workers or a smaller memory=."
+                "A worker was ended from outside, perhaps for want of memory. Run the same again, which goes on"
+                + messages.advice(", with fewer {workers}", " a smaller {memory}", joint=" or")
+                + "."
             ) from error
         except KeyboardInterrupt:
             _tell(queue, None, pids)

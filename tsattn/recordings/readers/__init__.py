@@ -107,25 +107,64 @@ def open_recordings(
         ValueError: If no reader knows it, it is damaged, or two recordings have the same id: what was found, and what
             was expected.
     """
-    from tsattn.recordings.readers.channel_names import refuse_idle
-    from tsattn.recordings.subjects import is_table, read_table, refuse_idle_table
-
     paths = [path] if isinstance(path, str | Path) else list(path)
+    said = asked(**reading)
+    found = [recording for one in paths for recording in open_path(one, said, progress)]
+    settle(found, said)
+    return found
+
+
+def asked(**reading: Any) -> Reading:
+    """Return what the user says of files, checked before one of them is opened.
+
+    Args:
+        reading: Attributes of `Reading`.
+
+    Raises:
+        FileNotFoundError: If the table of subjects is not there.
+        ValueError: If that table cannot be read, or a policy is not one.
+    """
+    from tsattn.recordings.subjects import is_table, read_table
+
     said = Reading(**reading)
     if said.subject is not None and is_table(said.subject):
-        read_table(Path(said.subject))  # before files are opened, of which one may be left out for a reason of its own
-    found: list[Recording] = []
+        read_table(Path(said.subject))
+    return said
+
+
+def open_path(path: str | Path, reading: Reading, progress: Callable[[], object] | None = None) -> list[Recording]:
+    """Open every recording at one path of several; when all are open, `settle` checks them together.
+
+    Raises:
+        FileNotFoundError: If nothing is there.
+        ValueError: If no reader knows it, or it is damaged.
+    """
     token = _told.set(progress)
     try:
-        for one in paths:
-            recordings, left = find_recordings(one, said)
-            found += with_left(recordings, left)
+        return with_left(*find_recordings(path, reading))
     finally:
         _told.reset(token)
-    _refuse_doubles(found)
-    refuse_idle(said.signals, found)
-    refuse_idle_table(found, said.subject)
-    return found
+
+
+def settle(found: Sequence[Recording], reading: Reading, *, doubles: bool = False) -> None:
+    """Check what can be said of all recordings of a call alone.
+
+    Args:
+        found: By `open_path`.
+        reading: What the user says of them.
+        doubles: Whether two of them may have the same id.
+
+    Raises:
+        ValueError: If two have the same id, or a pattern of `Reading.signals` or the whole table of subjects speaks of
+            none of them.
+    """
+    from tsattn.recordings.readers.channel_names import refuse_idle
+    from tsattn.recordings.subjects import refuse_idle_table
+
+    if not doubles:
+        _refuse_doubles(found)
+    refuse_idle(reading.signals, found)
+    refuse_idle_table(found, reading.subject)
 
 
 def find_recordings(path: str | Path, reading: Reading) -> tuple[list[Recording], list[Left]]:
@@ -219,7 +258,7 @@ def _search(folder: Path, reading: Reading) -> tuple[list[Recording], list[Left]
     return recordings, [one for one in left if one.path.resolve() not in used]
 
 
-def _refuse_doubles(recordings: list[Recording]) -> None:
+def _refuse_doubles(recordings: Sequence[Recording]) -> None:
     seen: dict[str, Recording] = {}
     for recording in recordings:
         other = seen.setdefault(recording.id, recording)
@@ -296,7 +335,7 @@ def _unknown(path: Path) -> str:
     if not begin:
         return f"{label(path)} is empty."
     if kind in ("PDF", "PNG"):
-        return f"{label(path)} is a {kind}, and not a recording."
+        return f"{label(path)} is a {kind} file, not a recording."
     if kind in ENDING:
         return f"{label(path)} begins as {kind} does, and has another ending: call it *{ENDING[kind]}."
     if kind in PACKED:

@@ -221,7 +221,9 @@ def _single(found: list[Recording], signal: Path, reading: Reading) -> Recording
         return found[0]
     told = f"{label(signal)} holds {len(found)} signals, and its sidecars are of one"
     if reading.on_mismatch == "raise":
-        raise ValueError(f"{told}: keep one series in the file, or pass on_mismatch='warn' to take the first.")
+        raise ValueError(
+            f"{told}." + messages.hint("keep one series in the file", "pass {on_mismatch=warn} to take the first")
+        )
     return replace(found[0], notes=(*found[0].notes, Note("warning", f"{told}: the first was taken.")))
 
 
@@ -288,8 +290,8 @@ def _put_type(own: pd.DataFrame, rows: list[tuple]) -> list[Note]:
     if not strange:
         return []
     told = f"channels.tsv says that {len(strange)} channels are signals, and the file's own unit is none of voltage"
-    way = messages.advice("{unit=uV} says that they are microvolts")
-    return [Note("warning", f"{told}: left out ({', '.join(strange[:12])}); {way}.")]
+    way = messages.hint("{unit=uV} says that they are microvolts")
+    return [Note("warning", f"{told}: left out ({', '.join(strange[:12])}).", way)]
 
 
 def _put_status(own: pd.DataFrame, rows: list[tuple]) -> list[Note]:
@@ -361,7 +363,7 @@ def _start(signal: Path, root: Path, recording: Recording) -> datetime | None:
                     return datetime.fromisoformat(mine.iloc[0].replace("Z", "+00:00")).replace(tzinfo=None)
                 except ValueError:  # whose text quotes the table
                     raise ValueError(
-                        f"{label(scans)}: acq_time of {label(signal)} is no date and time, expected "
+                        f"{label(scans)}: acq_time of {label(signal)} is not a date and time, expected "
                         "YYYY-MM-DDThh:mm:ss or n/a."
                     ) from None
     return recording.start

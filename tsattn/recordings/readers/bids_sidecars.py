@@ -84,7 +84,7 @@ def read_tsv(path: Path) -> pd.DataFrame:
             path, sep="\t", dtype=str, encoding="latin-1", na_values=MISSING, keep_default_na=False, quoting=3
         )
     except (pd.errors.EmptyDataError, pd.errors.ParserError):
-        raise ValueError(f"{label(path)} is no table of columns parted by tabs.") from None
+        raise ValueError(f"{label(path)} is not a table of columns separated by tabs.") from None
     table.columns = [str(name).strip() for name in table.columns]
     return table.dropna(how="all").apply(lambda column: column.str.strip())
 
@@ -99,7 +99,7 @@ def number(column: pd.Series, what: str) -> np.ndarray:
     wrong = values.isna() & column.notna() & (column.str.casefold() != "nan")
     if wrong.any():
         raise ValueError(
-            f"{what} has {int(wrong.sum())} entries that are no numbers, the first in row {int(np.argmax(wrong)) + 1}."
+            f"{what} has {int(wrong.sum())} entries that are not numbers, the first in row {int(np.argmax(wrong)) + 1}."
         )
     return values.to_numpy(float)
 

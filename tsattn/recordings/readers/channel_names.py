@@ -242,10 +242,9 @@ def settle_types(
             kind = (reading.type or signal) if mine else other
             if mine and not in_volts:
                 raise ValueError(
-                    f"`signals` names channel {name!r}, whose unit is "
-                    f"{_shown(word) if word else 'none of voltage'}: "
-                    + (messages.advice("say what it means by {unit=uV}") if word else "leave it out of the list")
-                    + "."
+                    f"{option('signals')} names channel {name!r}, whose unit is "
+                    f"{_shown(word) if word else 'none of voltage'}."
+                    + (messages.hint("say what it means by {unit=uV}") if word else " Leave it out of the list.")
                 )
         elif reading.type and in_volts and (kind is None or kind in SIGNAL_TYPES or guess.doubtful):
             kind = reading.type
@@ -254,23 +253,23 @@ def settle_types(
     silent = [name for name, guess, mine, volt in zip(names, guesses, said, voltage, strict=True)
               if guess.type is None and mine is None and volt and not reading.type and not default]  # fmt: skip
     if silent:
-        way = messages.advice("{type=seeg} changes that", "{signals} does", signals=silent[:1])
         notes.append(
             Note(
                 "warning",
                 f"{len(silent)} channels have names that tell no type: taken as misc, and left out of the signal "
-                f"({_listed(silent)}); {way}.",
+                f"({_listed(silent)}).",
+                messages.hint("{type=seeg} changes that", "{signals} does", signals=silent[:1]),
             )
         )
     left = [f"{name} ({kind})" for name, kind, mine, volt in zip(names, types, said, voltage, strict=True)
             if volt and kind not in SIGNAL_TYPES and mine is None and name not in silent]  # fmt: skip
     if left:
         example = [left[0].rpartition(" (")[0]]
-        way = messages.advice("{signals} takes channels in", signals=example)
         notes.append(
             Note(
                 "warning",
-                f"{len(left)} channels in volts are left out of the signal, by their names: {_listed(left)}; {way}.",
+                f"{len(left)} channels in volts are left out of the signal, by their names: {_listed(left)}.",
+                messages.hint("{signals} takes channels in", signals=example),
             )
         )
     notes += _unit_notes(names, guesses, voltage, words, said)
@@ -280,12 +279,12 @@ def settle_types(
             for found, mine, volt in zip(types, said, voltage, strict=True)
         )  # fmt: skip
         if count and not reading.type and not default:
-            others = " or ".join(f"{word!r}" for word in ("ecog", "eeg", "seeg") if word != kind)
-            way = f"type={others}" if not messages.on_command_line() else messages.option("type", "...")
+            others = [f"{{type={word}}}" for word in ("ecog", "eeg", "seeg") if word != kind]
             notes.append(
                 Note(
                     "info",
-                    f"{count} channels are taken as {kind} by their names ({example_name}, ...); {way} changes it.",
+                    f"{count} channels are taken as {kind} by their names ({example_name}, ...).",
+                    messages.hint(f"{' or '.join(others)} changes it"),
                 )
             )
     return types, tuple(notes)
@@ -307,10 +306,13 @@ def _unit_notes(
         return []
     told = "; ".join(f"{word} ({_listed(those)})" for word, those in places.items())
     count = sum(map(len, places.values()))
-    way = messages.advice("{unit=uV} reads them as microvolts")
-    return [
-        Note("warning", f"{count} channels {UNKNOWN_UNIT}, and are left out of the signal: {told}. If they are, {way}.")
-    ]
+    way = messages.hint("if they are microvolts, pass {unit=uV}")
+    return [Note("warning", f"{count} channels {UNKNOWN_UNIT}, and are left out of the signal: {told}.", way)]
+
+
+def option(name: str) -> str:
+    """Return an option of `Reading` in backquotes, as the caller spells it; its bare name where the caller has none."""
+    return messages.advice(f"{{{name}}}") or f"`{name}`"
 
 
 UNKNOWN_UNIT = "state a unit that is not known"  # in a note of a reader
@@ -352,7 +354,7 @@ def refuse_idle(patterns: Sequence[str], recordings: Sequence["Recording"]) -> N
     idle = [pattern for pattern in patterns if all(chosen(name, [pattern]) is None for name in names)]
     if idle:
         raise ValueError(
-            f"`signals` names {idle[0].removeprefix('!')!r}, and no channel is called so; there are "
+            f"{option('signals')} names {idle[0].removeprefix('!')!r}, and no channel is called so; there are "
             f"{_listed(sorted(names))}."
         )
 

@@ -228,4 +228,4 @@ def _channels(n: int, sfreq: float, reading: Reading) -> pd.DataFrame:
 
 def _silent() -> Note:
     told = "The files state no unit and no names: taken as microvolts, C1 ... Cn."
-    return Note("warning", told + messages.hint("say otherwise by {unit}"))
+    return Note("warning", told, messages.hint("say otherwise by {unit}"))

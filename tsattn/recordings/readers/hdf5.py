@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tsattn import extras
 from tsattn.recordings.privacy import label
 from tsattn.recordings.readers import version
 
@@ -46,10 +47,7 @@ def open_file(path: Path, cache: int = 0) -> Any:
     Raises:
         ValueError: If h5py is not there, or the file is not HDF5 or damaged.
     """
-    try:
-        import h5py
-    except ImportError as error:
-        raise ValueError("HDF5 files are read through h5py: pip install 'tsattn[neuro]'.") from error
+    h5py = extras.need_file("h5py", "HDF5")
     if not is_hdf5(path):
         raise ValueError(
             f"{label(path)} is not an HDF5 file, whatever its ending says: "
@@ -278,4 +276,4 @@ def need_filter(code: int, what: str) -> None:
         import hdf5plugin  # noqa: F401  (registers its filters)
     if not h5py.h5z.filter_avail(code):
         packed = FILTERS.get(code, f"filter {code}")
-        raise ValueError(f"{what} is packed with {packed}, which needs hdf5plugin: pip install 'tsattn[neuro]'.")
+        raise ValueError(extras.missing("hdf5plugin", f"{what} is packed with {packed}, which"))

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from tsattn import extras, messages
 from tsattn.events.interpret import Rows
 from tsattn.events.table import no_events
 from tsattn.recordings import subjects
@@ -82,10 +83,7 @@ class MefSource:
 
 @lru_cache(maxsize=4)
 def _session(path: str) -> Any:
-    try:
-        from mef_tools.io import MefSession
-    except ImportError as error:
-        raise ValueError("MEF3 is read through mef_tools: pip install 'tsattn[mef]'.") from error
+    MefSession = extras.need_file("mef_tools.io", "MEF3").MefSession
     _refuse_damaged(Path(path))
     try:
         return MefSession(path, os.environ.get(PASSWORD), True)
@@ -228,8 +226,8 @@ def _units(info: list[dict[str, Any]], reading: Reading, notes: list[Note]) -> t
         notes.append(
             Note(
                 "warning",
-                f"{silent} channels state no unit of voltage ({', '.join(words)}): taken as uV (unit=... says "
-                "otherwise).",
+                f"{silent} channels state no unit of voltage ({', '.join(words)}): taken as uV.",
+                messages.hint("say otherwise by {unit}"),
             )
         )
     if unscaled:

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from tsattn import messages
+from tsattn import extras, messages
 from tsattn.events.interpret import Rows
 from tsattn.events.table import is_seizure
 from tsattn.events.vocabulary import event_type
@@ -65,10 +65,7 @@ def read(path: Path, reading: Reading) -> list[Recording]:
     who = label(path)
     with hdf5.open_file(path) as file:
         hdf5.refuse_links(file, path.parent)
-    try:
-        from pynwb import NWBHDF5IO
-    except ImportError as error:
-        raise ValueError("NWB is read through pynwb: pip install 'tsattn[nwb]'.") from error
+    NWBHDF5IO = extras.need_file("pynwb", "NWB").NWBHDF5IO
     with ExitStack() as stack:
         try:
             with warnings.catch_warnings():
@@ -156,7 +153,8 @@ def _recording(path: Path, series: Any, content: Any, who: str, reading: Reading
         notes.append(
             Note(
                 "warning",
-                "The file says that its values are volts (conversion 1)." + messages.hint("say otherwise by {unit}"),
+                "The file says that its values are volts (conversion 1).",
+                messages.hint("say otherwise by {unit}"),
             )
         )
     events, heard = _events(content, begin, duration, channels["name"].tolist(), reading)

@@ -173,10 +173,7 @@ def read(path: Path, reading: Reading) -> list[Recording]:
 @functools.lru_cache(maxsize=8)
 def _opened(path: Path, process: int, written: tuple[int, int]) -> tuple[Any, tuple[Note, ...]]:
     """Return mne's raw object of this process and version of the file, and notes for its warnings."""
-    try:
-        import mne
-    except ImportError:
-        raise ValueError(f"{label(path)} is read through mne: pip install 'tsattn[neuro]'.") from None
+    import mne
 
     try:
         with warnings.catch_warnings(record=True) as caught, contextlib.redirect_stdout(io.StringIO()):
@@ -224,7 +221,12 @@ def _why(path: Path, problem: Exception) -> str:
     )
 
 
-PACKAGES = {"pymatreader": "pymatreader", "h5py": "'tsattn[neuro]'", "defusedxml": "defusedxml", "edfio": "edfio"}
+PACKAGES = {
+    "pymatreader": "pymatreader",
+    "h5py": "'tsattn[neuro]'",
+    "defusedxml": "defusedxml",
+    "edfio": "'tsattn[neuro]'",
+}
 
 
 def _whole(path: Path, called: str, reading: Reading) -> tuple[Note, ...]:

@@ -123,7 +123,7 @@ def _refuse_absent(path: Path, names: pd.Series) -> None:
     odd = ~names.fillna("").str.fullmatch(r"[A-Za-z0-9_-]+")
     if odd.any():
         raise ValueError(
-            f"{label(path)} (segments.csv): {odd.sum()} segment ids are no plain names, the first in row "
+            f"{label(path)} (segments.csv): {odd.sum()} segment ids are not plain names, the first in row "
             f"{int(np.flatnonzero(odd)[0]) + 1}; expected letters, digits, - and _ (no file elsewhere is read)."
         )
     doubles = names.duplicated().sum()
@@ -149,7 +149,7 @@ def _patient(path: Path, data_set: str, patient: str, rows: pd.DataFrame, readin
     texts = [let_through(kind, reading.keep_text) for kind in named]
     notes = [
         Note("warning", "The pieces have no common clock: times, rates per hour and splits by time mean nothing here."),
-        Note("warning", "The files state no unit: taken as microvolts." + messages.hint("say otherwise by {unit}")),
+        Note("warning", "The files state no unit: taken as microvolts.", messages.hint("say otherwise by {unit}")),
     ]
     hidden = sum(kind == "annotation" and not text for kind, text in zip(kinds, texts, strict=True))
     if hidden:

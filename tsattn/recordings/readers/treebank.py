@@ -88,7 +88,7 @@ def _open(path: Path, reading: Reading) -> Recording:
         channels=channels,
         duration=samples / SFREQ,
         notes=(
-            Note("warning", "The file states no unit: taken as microvolts." + messages.hint("say otherwise by {unit}")),
+            Note("warning", "The file states no unit: taken as microvolts.", messages.hint("say otherwise by {unit}")),
             *notes,
         ),
         files=(path,),

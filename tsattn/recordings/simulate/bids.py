@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pandas as pd
 
-from tsattn import documents
+from tsattn import documents, extras
 from tsattn.files import refuse_existing
 from tsattn.recordings.recording import Recording
 from tsattn.recordings.simulate.record import simulate_recording, truth
@@ -99,7 +99,7 @@ def simulate_bids(
         channels: How many, or the fewest and most that a subject may have.
         sfreq: Hz, a whole number.
         seizures_per_hour: On average; at least one a subject unless it is 0.
-        seed: Of all random numbers.
+        seed: Random seed of the simulation.
         overwrite: Whether a data set that this function made may be replaced. Nothing else is ever removed.
         progress: Called with the number of recordings written, and of all.
 
@@ -267,8 +267,5 @@ def _replace(folder: Path, out: Path) -> None:
 
 
 def _need_libraries() -> None:
-    try:
-        import edfio  # noqa: F401
-        import mne_bids  # noqa: F401
-    except ImportError:
-        raise ValueError("Simulated BIDS data needs edfio and mne-bids: pip install 'tsattn[neuro]'.") from None
+    for name in ("edfio", "mne_bids"):
+        extras.need_file(name, "A simulated BIDS data set")

@@ -52,7 +52,7 @@ def simulate_recording(
         level: "easy" or "hard".
         seizures: How many, or which; by default one each 10 min, at least one (a short one, if the recording is
             short). Seizures that are given are all there is: then, the hard level adds no discharges of its own.
-        seed: Of all random numbers: equal arguments give equal values on one machine.
+        seed: Random seed of the simulation: equal arguments give equal values on one machine.
         subject: Number of the subject: it has its own electrodes, origin of seizures and failing contacts.
         run: Number of the recording of this subject.
 

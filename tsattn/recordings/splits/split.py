@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from tsattn import messages
 from tsattn.events.table import seizures
 from tsattn.recordings.recording import Recording
 from tsattn.recordings.splits.fingerprint import Fingerprint, Twins
@@ -47,7 +48,7 @@ def split(
             for training, the next ones for validation, the last ones for test.
         fractions: Of train, val and test; 0 leaves a part out. Of subjects' hours, of seizures, or of hours.
         folds: Parts of the same size instead, for cross-validation; not by time, which has one direction.
-        seed: Of the dealing.
+        seed: Random seed for the order in which subjects or stretches are shared out.
         embargo_seconds: What is left out between parts: at least one window.
         twins: Of recordings that hold the same signal: "together" cuts them at the same places, and keeps subjects
             who share a signal in one part; "drop" leaves the later id out; "raise" refuses.
@@ -60,7 +61,7 @@ def split(
         The split, audited; `report["notes"]` says what could not be had.
 
     Raises:
-        ValueError: If there are too few subjects, the numbers make no sense, with "raise" there are twins, or by
+        ValueError: If there are too few subjects, a number is out of range, with "raise" there are twins, or by
             "subject" nothing says whose a recording is.
     """
     for name, word, words in (("by", by, get_args(By)), ("twins", twins, get_args(Same))):
@@ -81,7 +82,8 @@ def split(
         notes.append(f"{nobody} recordings do not say whose they are: each is taken for a person of its own.")
     if same and twins == "raise":
         a, b = listed[same[0].first].id, listed[same[0].second].id
-        raise ValueError(f'{a} and {b} hold the same signal. Remove one, or pass twins="together" or "drop".')
+        ways = messages.advice("remove one", "pass {twins=together} or {twins=drop}")
+        raise ValueError(f"{a} and {b} hold the same signal: {ways}.")
     dropped = _copies(listed, same, notes) if twins == "drop" else set()
     used = [i for i in range(len(listed)) if i not in dropped]
     shared = [t for t in [*same, *close_in_time(listed, embargo_seconds)] if t.first in used and t.second in used]

@@ -26,6 +26,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from tsattn import messages
 from tsattn.events.table import COLUMNS, make_events
 from tsattn.extras import need
 from tsattn.recordings.privacy import label
@@ -164,7 +165,9 @@ def open_store(path: str | Path, *, partial: bool = False) -> Store:
         raise ValueError(
             f"{label(path)} is half-written: {len(missing)} of {len(attributes['expected'])} recordings "
             f"({', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}) are not complete. Run the same "
-            "`tsattn recordings prepare` again, which goes on where it stopped, or pass partial=True."
+            "`tsattn recordings prepare` again, which goes on where it stopped"
+            + messages.advice(", or pass {partial}", partial=True)
+            + "."
         )
     return Store(path, tuple(sorted(done)), dict(attributes["preset"]), attributes["tsattn"])
 
@@ -184,7 +187,7 @@ def open_group(path: Path, mode: Literal["r", "r+"] = "r") -> Any:
             raise NotADirectoryError
         return zarr.open_group(path, mode=mode, zarr_format=3)
     except (FileNotFoundError, ValueError, TypeError, KeyError, NotADirectoryError) as error:
-        raise ValueError(f"{label(path)} is no zarr v3 group, expected a store of prepared recordings.") from error
+        raise ValueError(f"{label(path)} is not a zarr v3 group, expected a store of prepared recordings.") from error
 
 
 def _complete(path: Path, who: str) -> bool:

@@ -53,10 +53,10 @@ def read_attributes(folder: Path, who: str) -> dict[str, Any]:
     try:
         found = documents.read_json(folder / "zarr.json", who)
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
-        raise ValueError(f"{who} is no zarr v3 group, expected a store of prepared recordings ({error}).") from error
+        raise ValueError(f"{who} is not a zarr v3 group, expected a store of prepared recordings ({error}).") from error
     attributes = found.get("attributes", {}) if isinstance(found, dict) else None
     if not isinstance(attributes, dict) or found.get("zarr_format") != 3 or found.get("node_type") != "group":
-        raise ValueError(f"{who} is no zarr v3 group, expected a store of prepared recordings.")
+        raise ValueError(f"{who} is not a zarr v3 group, expected a store of prepared recordings.")
     return attributes
 
 
@@ -69,7 +69,9 @@ def check_store(attributes: dict[str, Any], who: str) -> None:
     documents.check(attributes, STORE, who)
     for id in attributes["expected"]:
         if not ID.fullmatch(id) or id == "zarr.json":
-            raise ValueError(f"{who} is damaged: expected holds {documents.shortened(id)}, which is no recording's id.")
+            raise ValueError(
+                f"{who} is damaged: expected holds {documents.shortened(id)}, which is not a recording's id."
+            )
 
 
 def check_recording(facts: dict[str, Any], path: Path) -> None:
@@ -89,8 +91,8 @@ def check_recording(facts: dict[str, Any], path: Path) -> None:
     must(facts["id"] == path.name, f"id is {documents.shortened(facts['id'])}, expected {path.name!r}")
     for name in ("channels", "samples", "chunk", "shard", "block"):
         must(layout[name] > 0, f"layout.{name} is {layout[name]}, expected at least 1")
-    must(layout["shard"] % layout["chunk"] == 0, "layout.shard is no multiple of layout.chunk")
-    must(layout["chunk"] % layout["block"] == 0, "layout.chunk is no multiple of layout.block")
+    must(layout["shard"] % layout["chunk"] == 0, "layout.shard is not a multiple of layout.chunk")
+    must(layout["chunk"] % layout["block"] == 0, "layout.chunk is not a multiple of layout.block")
     must(layout["channels"] * layout["chunk"] * 4 <= LARGEST_CHUNK, "layout.chunk is larger than a chunk ever is")
     shards = -(-layout["samples"] // layout["shard"])
     for number in layout["empty_shards"]:

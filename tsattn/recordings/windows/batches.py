@@ -96,7 +96,7 @@ class RecordingLoader:
         batch_size: Windows per batch and process.
         shuffle: "none": by recording and time. "full": anew in every epoch. "local": the same, but so that the
             reader's remembered stretches are used up before the next ones come.
-        seed: Of shuffling and drawing.
+        seed: Random seed of shuffling and drawing.
         balance: Share of positive windows in an epoch, drawn anew; None: all windows as they are.
         count: Windows of an epoch; None: all, see `table.draw`.
         rank: Number of this process.

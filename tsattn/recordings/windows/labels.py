@@ -46,7 +46,7 @@ def label_windows(
         1, 0, or -1 for no label; `(window, segment)` for "per_segment", else `(window,)`.
 
     Raises:
-        ValueError: If the rule is unknown, its number has no sense, or a seizure has no onset or duration.
+        ValueError: If the rule is unknown, its number is out of range, or a seizure has no onset or duration.
     """
     if not 0 < share <= 1:
         raise ValueError(f"share is {share:g}, expected above 0 and at most 1 (of a window, in seizures).")
