@@ -139,7 +139,7 @@ def test_a_wrong_file_is_told_in_one_sentence(name: str, text: str, message: str
 
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path):
     (tmp_path / "x.tsv").write_bytes(b"\xff\xfe\x00onset")
-    with pytest.raises(ValueError, match="no text in UTF-8"):
+    with pytest.raises(ValueError, match="not text in UTF-8"):
         read_events(tmp_path / "x.tsv")
 
 

@@ -7,10 +7,10 @@ import mne
 import numpy as np
 import pytest
 from test_events_doors import write_edf
-from tsattn.recordings.from_mne import from_mne
 
 from tsattn.events.clock import Clock
 from tsattn.events.files import read_events
+from tsattn.recordings.mne_object import from_mne
 from tsattn.recordings.readers import open_recordings
 from tsattn.recordings.recording import Recording
 from tsattn.recordings.windows.labels import label_windows

@@ -146,11 +146,12 @@ def test_what_is_settled_in_a_store_is_refused_by_its_name(option: dict, tmp_pat
     python = {"signals": ("LA*",)} if name == "signals" else python
     with pytest.raises(ValueError, match=f"`{name}=...` was given for a store, where it is settled"):
         open_recordings(tmp_path / "s.zarr", **python)
-    refused = pytest.raises(ValueError, match=f"`--{name}` was given for a store")
-    with messages.command(spelt(recordings.inspect)), refused:
+    with (
+        messages.command(spelt(recordings.inspect)),
+        pytest.raises(ValueError, match=f"`--{name}` was given for a store"),
+    ):
         recordings.inspect([tmp_path / "s.zarr"], **option)
-    refused = pytest.raises(ValueError, match=f"`--{name}` was given for a store")
-    with messages.command(spelt(detect.detect)), refused:
+    with messages.command(spelt(detect.detect)), pytest.raises(ValueError, match=f"`--{name}` was given for a store"):
         detect.opened(tmp_path / "s.zarr" / "r", recordings.reading_of(**{"signals": None} | option))
 
 

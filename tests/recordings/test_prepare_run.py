@@ -242,7 +242,7 @@ def test_a_place_that_holds_something_else_is_left_as_it_is(tmp_path: Path):
     (tmp_path / "folder/thesis.tex").write_text("years of work")
     (tmp_path / "file").write_text("years of work")
     for name in ("folder", "file"):
-        with pytest.raises(ValueError, match="no zarr v3 group"):
+        with pytest.raises(ValueError, match="not a zarr v3 group"):
             prepare(recording(), tmp_path / name)
     assert (tmp_path / "folder/thesis.tex").read_text() == (tmp_path / "file").read_text() == "years of work"
     assert [file.name for file in (tmp_path / "folder").iterdir()] == ["thesis.tex"]

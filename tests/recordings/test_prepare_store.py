@@ -192,7 +192,7 @@ def test_what_is_no_store_is_refused_in_a_sentence(tmp_path: Path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file.zarr").write_bytes(b"not a store")
     for name in ("folder", "file.zarr"):
-        with pytest.raises(ValueError, match="no zarr v3 group, expected a store of prepared recordings"):
+        with pytest.raises(ValueError, match="not a zarr v3 group, expected a store of prepared recordings"):
             open_store(tmp_path / name)
     zarr.create_group(tmp_path / "foreign.zarr", attributes={"format": "ome"})
     with pytest.raises(ValueError, match="a zarr group, but no store of recordings"):
