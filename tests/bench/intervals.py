@@ -67,7 +67,7 @@ def main() -> None:
         for how in ("point", "quantile", "student-t"):
             fitted = untrained.fit(
                 known, target=target, past_covariates=past, val_size=held, max_epochs=given.epochs, learning_rate=1e-3,
-                batch_size=64, quantile_levels=None if how == "point" else LEVELS,
+                batch_size=64, schedule="paper", quantile_levels=None if how == "point" else LEVELS,
                 distribution="student-t" if how == "student-t" else "quantile",
             )  # fmt: skip
             rows = {} if how == "point" else {how: fitted}
