@@ -93,7 +93,9 @@ def test_advice_on_numbers_works_when_it_is_followed(tmp_path: Path, cells: list
 
 def test_the_two_characters_differ(tmp_path: Path):
     path = write(tmp_path / "t.csv", ("v", MIXED))
-    with pytest.raises(ValueError, match=r"both '\.', expected two characters; pass `--data\.decimal ,`"):
+    with pytest.raises(
+        ValueError, match=r"both '\.', expected two characters; pass `--data\.decimal ,`, or `--data\.thousands none`"
+    ):
         read_table(path, thousands=".")
     with pytest.raises(ValueError, match="thousands is 'x'"):
         read_table(path, thousands="x")
@@ -238,3 +240,14 @@ def test_a_header_that_is_cut_is_refused(tmp_path: Path):
     with zipfile.ZipFile(tmp_path / "bad.npz", "w") as archive:
         archive.writestr("data.npy", content)
     refusal(tmp_path / "bad.npz")
+
+
+def test_points_after_commas_have_a_way_that_works(tmp_path: Path):
+    """What the first message says is what reads the file, also where thousands were told before."""
+    path = tmp_path / "t.csv"
+    pd.DataFrame({"date": pd.date_range("2024-01-01", periods=9, freq="h"), "y": [1503.77] * 9}).to_csv(
+        path, index=False
+    )
+    with pytest.raises(ValueError, match=r"pass `--data\.decimal \.` and `--data\.thousands none`"):
+        read_table(path, decimal=",", thousands=".")
+    assert (read_table(path, decimal=".", thousands="none")["values"] == 1503.77).all()

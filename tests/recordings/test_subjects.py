@@ -7,7 +7,7 @@ import pytest
 from edf_files import write_edf
 from support import tsattn
 
-from tsattn.recordings import open_recordings, open_store
+from tsattn.recordings import open_recordings, open_store, simulate_bids
 from tsattn.recordings.modules import RecordingDataModule
 from tsattn.recordings.preparation.prepare import prepare
 from tsattn.recordings.recording import Recording, from_array
@@ -143,3 +143,10 @@ def test_a_split_that_was_written_before_is_read(tmp_path: Path, store: Path):
     made = split(store, "time", embargo_seconds=1.0)
     made.save(tmp_path / "s.json")
     assert Splits.load(tmp_path / "s.json").made.get("subjects") is None
+
+
+def test_one_subject_for_recordings_that_name_several_people_is_refused(tmp_path: Path):
+    simulate_bids(tmp_path / "bids", subjects=2, hours=0.02, level="easy")
+    with pytest.raises(ValueError, match=r"'p07' was given .* several people: sub-01, sub-02"):
+        open_recordings(tmp_path / "bids", subject="p07")
+    assert [one.subject for one in open_recordings(tmp_path / "bids/sub-01", subject="p07")] == ["p07"]

@@ -58,7 +58,7 @@ class Format:
             other = "," if self.decimal == "." else "."
             raise ValueError(
                 f"decimal and thousands are both {self.decimal!r}, expected two characters; "
-                f"{advice('table', 'pass {decimal}', decimal=other)}."
+                f"{advice('table', 'pass {decimal}', '{thousands=none}', decimal=other)}."
             )
 
     @property
@@ -177,7 +177,10 @@ def _way(numeric: Sequence[str], texts: Sequence[str], written: Format, name: st
         if any(written.decimal in text and other in text for text in numeric):
             return advice("table", "pass {decimal} and {thousands}", decimal=other, thousands=written.decimal) + leave
         if all(_UNGROUPED[other].fullmatch(text) for text in numeric):
-            return advice("table", f"if its decimals stand after {other!r} pass {{decimal}}", decimal=other) + leave
+            none = " and {thousands=none}" if written.thousands == other else ""
+            return (
+                advice("table", f"if its decimals stand after {other!r} pass {{decimal}}{none}", decimal=other) + leave
+            )
         return f"bring its cells to one way of writing numbers{leave}"
     example = grouped[0]
     ways: tuple[str, ...] = (f"if it is {_plainly(example, written.decimal)}, pass {{thousands}}",)

@@ -22,7 +22,7 @@ RUN = re.compile(r"\d{8}-\d{6}-[\w-]+")  # a folder that `fit` named
 HARMLESS = frozenset(
     "best last config metrics runs run run1 run2 store stores data out output outputs prepared recordings found events "
     "report reports probabilities scores split splits folds train val test detector detect pretrain pre model models "
-    "exported checkpoint checkpoints results r p s".split()
+    "exported checkpoint checkpoints results picture pictures plot plots store128 store256 store512 r p s".split()
 )
 MOST = 10_000  # places that are kept
 

@@ -8,6 +8,7 @@ recordings), or a table of files and subjects.
 
 import csv
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ FOLDER = "folder"
 TABLES = (".csv", ".tsv")
 FILES = ("file", "files", "filename", "path", "recording", "recording_id", "id")  # names of a table's column
 SUBJECTS = ("subject", "subject_id", "participant", "participant_id", "patient", "person")
+BIDS_SUBJECT = re.compile(r"sub-[A-Za-z0-9]+(?=_)")
 TOLD = 3  # recordings that a message names
 UNKNOWN = "does not tell whose recording it is"  # in a note
 Whose = str | Path | Mapping[str, str] | None
@@ -94,6 +96,19 @@ def refuse_idle_table(recordings: Sequence[Recording], subject: Whose) -> None:
             f"{label(Path(str(subject)))} speaks of none of the {len(recordings)} recordings: its first column should "
             "hold their files (as seen from the table's folder, or from here) or their ids "
             f"({', '.join(one.id for one in recordings[:TOLD])})."
+        )
+
+
+def refuse_several(recordings: Sequence[Recording], subject: Whose) -> None:
+    """Raise ValueError if one subject was given for recordings that a data set says are of several people."""
+    if not isinstance(subject, str) or subject == FOLDER or is_table(subject):
+        return
+    people = sorted({found[0] for one in recordings if (found := BIDS_SUBJECT.match(one.id))})
+    if len(people) > 1:
+        more = f" and {len(people) - TOLD} more" if len(people) > TOLD else ""
+        raise ValueError(
+            f"The subject {subject!r} was given for recordings that name several people: "
+            f"{', '.join(people[:TOLD])}{more}. Open those of one person, or leave the subject out."
         )
 
 
@@ -169,7 +184,7 @@ def count_told(recordings: Sequence[Any], unknown: Sequence[bool]) -> str:
     """
     sure = {one.subject for one, nobody in zip(recordings, unknown, strict=True) if not nobody}
     open_ = sum(unknown)
-    parts = [f"{len(sure)} subjects"] if sure or not open_ else []
+    parts = [f"{len(sure)} subject{'s' * (len(sure) != 1)}"] if sure or not open_ else []
     parts += [f"{open_} recordings that do not say whose they are"] if open_ else []
     return " and ".join(parts)
 

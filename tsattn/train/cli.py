@@ -146,7 +146,8 @@ class TrainCLI(LightningCLI):
             self.held.callback(self._remove_empty)
         self.held.enter_context(
             files.locked(
-                self.run_dir, f"Another process is training in {self.run_dir}: wait for it, or choose another."
+                self.run_dir,
+                f"Another process is training in {self.run_dir}: wait for it, or choose another --run_dir.",
             )
         )
         if self.resume is None and begun(self.run_dir):

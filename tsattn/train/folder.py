@@ -179,8 +179,8 @@ def with_config_of_checkpoint(args: list[str], command: str) -> list[str]:
         raise FileNotFoundError(f"There is no config.yaml beside {path}: pass the run's configuration by -c.")
     believed, left_out = of_run(config, recipe, command)
     if left_out and command == "fit" and first_process():
-        whole = shlex.quote(str(config))
-        print(f"left out of {config}: {', '.join(left_out)}. If you wrote it, take all of it by `-c {whole}`.")
+        whole = f"-c {shlex.quote(str(config))} --trust_config"
+        print(f"left out of {config}: {', '.join(left_out)}. If you wrote it, take all of it by `{whole}`.")
     return ["--config", believed, *args]
 
 

@@ -60,7 +60,9 @@ def _keep(recording: Recording, preset: Preset) -> tuple[Recording, list[Note]]:
         there = ", ".join(sorted(set(table["type"])))
         raise ValueError(
             f"{recording.id} has no channel of type {', '.join(preset.types)} (it has {there})."
-            + messages.hint("say what its channels are by {type}", "which types to keep by {types}")
+            + messages.hint(
+                "say what its channels are by {type}", "which by {signals}", "which types to keep by {types}"
+            )
         )
     if not (signal & ~bad).any():
         raise ValueError(f"{recording.id}: all {int(signal.sum())} signal channels are bad, expected a good one.")

@@ -156,15 +156,16 @@ def settle(found: Sequence[Recording], reading: Reading, *, doubles: bool = Fals
 
     Raises:
         ValueError: If two have the same id, or a pattern of `Reading.signals` or the whole table of subjects speaks of
-            none of them.
+            none of them, or one subject was given for several people.
     """
     from tsattn.recordings.readers.channel_names import refuse_idle
-    from tsattn.recordings.subjects import refuse_idle_table
+    from tsattn.recordings.subjects import refuse_idle_table, refuse_several
 
     if not doubles:
         _refuse_doubles(found)
     refuse_idle(reading.signals, found)
     refuse_idle_table(found, reading.subject)
+    refuse_several(found, reading.subject)
 
 
 def find_recordings(path: str | Path, reading: Reading) -> tuple[list[Recording], list[Left]]:
