@@ -144,7 +144,7 @@ def test_an_answer_that_is_not_finite_is_no_gap():
     recording = from_array(values, 32.0, id="a")
     assert np.isfinite(found.detect(recording).probability.values).all()
     next(made.network.parameters()).data.fill_(float("nan"))  # as an overflow on some device would
-    with pytest.raises(ValueError, match="not a finite number, though its samples were recorded"):
+    with pytest.raises(ValueError, match=r"no answer for the window at .* s, where something was recorded"):
         found.detect(recording)
 
 

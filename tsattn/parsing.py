@@ -319,7 +319,9 @@ def help_of(command: str, function: Callable[..., None]) -> str:
     optional = [f"[{option.flag}]" for option in options if option.positional and not option.required]
     rest = ["[options]"] if any(not option.required for option in options) else []
     begin = (function.__doc__ or "").partition("Args:")[0].partition("Raises:")[0]
-    lines = [f"usage: tsattn {' '.join([command, *needed, *optional, *rest])}", "", *wrapped(begin)]
+    usage = f"usage: tsattn {' '.join([command, *needed, *optional, *rest])}"
+    broken = textwrap.wrap(usage, 110, subsequent_indent=" " * 7, break_long_words=False, break_on_hyphens=False)
+    lines = [*broken, "", *wrapped(begin)]
     rows: list[tuple[str, str]] = []
     for option in options:
         name = option.flag if option.positional else f"{option.flag} {sign(option)}".rstrip()

@@ -609,5 +609,5 @@ def test_one_weight_that_is_no_number_is_an_error_and_never_a_gap(where: str):
     name = next(name for name in parameters if name.startswith(where))
     with torch.no_grad():
         parameters[name].view(-1)[0] = torch.nan
-    with pytest.raises(ValueError, match="is not a finite number, though its samples were recorded"):
+    with pytest.raises(ValueError, match=r"no answer for the window at .* s, where something was recorded"):
         made.detect(prepared(values(5)))
