@@ -111,7 +111,7 @@ def test_a_note_is_told_once_and_warnings_come_first(recording: Recording):
 def test_several_recordings_are_summed_up(recording: Recording):
     other = replace(recording, id="sub-01_" + "task-very_" * 8 + "run-2")
     told = summary([inspect(recording), inspect(other)])
-    assert "2 recordings of 1 subjects, 0:03:20 in all" in told
+    assert "2 recordings of 1 subject, 0:03:20 in all" in told
     assert max(map(len, told.splitlines())) <= WIDTH
     assert told.splitlines()[1].split() == ["sub-01_run-1", "0:01:40", "9", "200", "1", "2", "2", "1"]
 
