@@ -50,7 +50,7 @@ NETWORK = "tsattn.models.itransformer.ITransformer"
 JOBS: tuple[tuple[str, tuple[tuple[str, str, tuple[str, ...]], ...]], ...] = (  # heading; class, prefix, arguments
     ("A table", (
         (TABLE, "data", ("table", "dataset", "target", "exogenous", "known", "exclude", "timestamp", "time_format",
-                         "decimal", "resample", "drop_duplicates", "fill", "split")),
+                         "decimal", "freq", "snap", "resample", "split")),
     )),
     ("The forecaster", (
         (NETWORK, "model.network", ("context", "horizon")),
@@ -58,7 +58,7 @@ JOBS: tuple[tuple[str, tuple[tuple[str, str, tuple[str, ...]], ...]], ...] = (  
         (TABLE, "data", ("batch_size",)),
     )),
     ("Recordings, and the detector", (
-        (STORE, "data", ("store", "splits", "label")),
+        (STORE, "data", ("store", "splits")),
         (DETECT, "model", ("checkpoint", "adapt")),
     )),
 )  # fmt: skip
