@@ -130,7 +130,7 @@ def test_seizures_that_are_marked_are_scored_and_an_experts_file_goes_first(
     made: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     run(made, "--out", tmp_path / "a.tsv")
-    assert "against 1 marked seizures: sensitivity 1.000" in capsys.readouterr().out
+    assert "against 1 marked seizure: sensitivity 1.000" in capsys.readouterr().out
     write_events(tmp_path / "expert.tsv", make_events([16.0, 64.0], [6.0, 6.0]), "szcore", duration=100.0)
     run(made, "--out", tmp_path / "b.tsv", "--reference", tmp_path / "expert.tsv")
     assert "against 2 marked seizures: sensitivity 1.000" in capsys.readouterr().out
@@ -166,7 +166,7 @@ def test_words_that_mean_a_seizure_are_those_of_the_recordings_own_marks(
     assert "against" not in capsys.readouterr().out
     words = ("--seizure_words", "[detection]", "--keep_text", "[spike]")
     run(given, "--out", tmp_path / "b.tsv", *words)
-    assert "against 1 marked seizures: sensitivity 1.000" in capsys.readouterr().out
+    assert "against 1 marked seizure: sensitivity 1.000" in capsys.readouterr().out
     options = {"seizure_words": ("detection",), "keep_text": ("spike",)}
     found = Detector.from_pretrained(made["detector"]).detect(tmp_path / "b.edf", **options)
     assert found.recording.events["event_type"].tolist() == ["sz", "annotation"]
@@ -181,7 +181,7 @@ def test_words_that_mean_a_seizure_are_those_of_the_reference(
     assert "Name the texts that mean a seizure by `--seizure_words`." in message
     reference = ("--reference", tmp_path / "expert.tsv", "--seizure_words", "[detection]")
     run(made, "--out", tmp_path / "b.tsv", *reference)
-    assert "against 1 marked seizures: sensitivity 1.000" in capsys.readouterr().out
+    assert "against 1 marked seizure: sensitivity 1.000" in capsys.readouterr().out
 
 
 def test_an_answer_that_is_not_a_number_is_refused_and_nothing_is_written(made: dict[str, Path], tmp_path: Path):
@@ -430,9 +430,7 @@ def test_the_command_says_when_a_recording_is_unlike_the_training(
     detector({"domain": domain}).save_pretrained(tmp_path / "d")
     other = made | {"detector": tmp_path / "d"}
     run(other, "--out", tmp_path / "e.tsv", "--report", tmp_path / "r.html")
-    sentence = (
-        "Its channels are depth electrodes (seeg), unlike the training recordings, which were of scalp EEG (eeg)."
-    )
+    sentence = "The recording has channels of depth electrodes (seeg); the training recordings had scalp EEG (eeg)."
     assert f"warning: {sentence}" in capsys.readouterr().out
     assert sentence in json.loads((tmp_path / "e.json").read_text())["unlike_training"]
     assert sentence in (tmp_path / "r.html").read_text()

@@ -573,7 +573,7 @@ def test_a_recording_that_is_unlike_the_training_is_said_and_strictly_refused(ca
     with caplog.at_level("WARNING"):
         found = made.detect(scalp())
     (sentence,) = found.provenance["unlike_training"]
-    assert "scalp EEG (eeg), unlike the training recordings" in sentence
+    assert "channels of scalp EEG (eeg); the training recordings had" in sentence
     assert sentence in caplog.text
     assert sentence in found.provenance["notes"]
     assert found.provenance["training"] == DOMAIN
@@ -586,9 +586,9 @@ def test_each_way_of_being_unlike_has_its_sentence():
     made = detector({"domain": DOMAIN | {"sfreq": [256.0, 512.0]}})
     pairs = [f"LA{k}-LA{k + 1}" for k in range(1, 9)]
     told = " ".join(made.detect(prepared(values(8), names=pairs)).provenance["unlike_training"])
-    assert "recorded at 32 Hz, the training recordings at 256 to 512 Hz: above 16 Hz it holds nothing" in told
-    assert "It has 8 channels, the training recordings 4 to 6." in told
-    assert "channels are pairs by their names, those of the training single" in told
+    assert "sampled at 32 Hz, the training recordings at 256 to 512 Hz: it holds nothing above 16 Hz" in told
+    assert "The recording has 8 channels, the training recordings 4 to 6." in told
+    assert "channels are pairs by their names, those of the training recordings single" in told
 
 
 def test_a_checkpoint_that_does_not_know_its_training_says_so_and_nothing_else():

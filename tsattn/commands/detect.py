@@ -157,7 +157,7 @@ def detect(
             metrics = scores.metrics
             found_of_them = f"sensitivity {metrics['sensitivity']:.3f}, " if len(expert) else ""
             rate = f"{metrics['fp_per_hour']:.2f} false detections an hour"
-            print(f"against {len(expert)} marked seizures: {found_of_them}{rate}")
+            print(f"against {len(expert)} marked seizure{'s' * (len(expert) != 1)}: {found_of_them}{rate}")
         print(NOTICE)
         print(f"written to {', '.join(map(shown, targets))}")
 

@@ -29,12 +29,11 @@ from tsattn.data.specify import check_names, specify
 from tsattn.forecasting.recipes import Recipe, whole
 from tsattn.layers.lora import add_adapters, merge_adapters
 from tsattn.layers.probabilistic import Distribution, with_levels
-from tsattn.tasks.optim import Optimizer, Schedule
+from tsattn.tasks.optim import Loss, Optimizer, Schedule
 
 log = logging.getLogger(__name__)
 
 Mode = Literal["full", "head", "lora"]
-Loss = Literal["mse", "mae", "huber"]
 Columns = str | int | np.integer | Sequence[str | int | np.integer]  # one name or several; 101 names the column "101"
 Pace = Schedule | Literal["paper"]
 PACES: tuple[str, ...] = (*get_args(Schedule), "paper")

@@ -54,25 +54,23 @@ def unlike(recording: Recording, domain: dict[str, Any] | None) -> list[str]:
     fact, told = _facts(recording), []
     strange = [kind for kind in fact["types"] if kind not in domain["types"]]
     if strange:
-        told.append(
-            f"Its channels are {_words(strange)}, unlike the training recordings, which were of "
-            f"{_words(list(domain['types']))}."
-        )
+        trained = _words(list(domain["types"]))
+        told.append(f"The recording has channels of {_words(strange)}; the training recordings had {trained}.")
     low, high = domain["sfreq"]
     slow, fast = fact["sfreq"]
     if slow < low * (1 - RATE_TOLERANCE):
         told.append(
-            f"It was recorded at {slow:g} Hz, the training recordings at {_range(low, high)} Hz: above {slow / 2:g} Hz "
-            "it holds nothing."
+            f"The recording was sampled at {slow:g} Hz, the training recordings at {_range(low, high)} Hz: it holds "
+            f"nothing above {slow / 2:g} Hz."
         )
     elif fast > high * (1 + RATE_TOLERANCE):
-        told.append(f"It was recorded at {fast:g} Hz, the training recordings at {_range(low, high)} Hz.")
+        told.append(f"The recording was sampled at {fast:g} Hz, the training recordings at {_range(low, high)} Hz.")
     few, many = domain["channels"]
     if not few * (1 - COUNT_TOLERANCE) <= fact["channels"] <= many * (1 + COUNT_TOLERANCE):
-        told.append(f"It has {fact['channels']} channels, the training recordings {_range(few, many)}.")
+        told.append(f"The recording has {fact['channels']} channels, the training recordings {_range(few, many)}.")
     if fact["montage"] not in domain["montage"]:
         told.append(
-            f"Its channels are {fact['montage']} by their names, those of the training "
+            f"The recording's channels are {fact['montage']} by their names, those of the training recordings "
             f"{' and '.join(domain['montage'])}."
         )
     return told

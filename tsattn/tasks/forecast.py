@@ -5,7 +5,7 @@ Optimiser and schedule are made in `tasks/optim.py`, whoever asks: `tsattn fit` 
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,10 +19,9 @@ from tsattn.contracts import Batch, ForecastNetwork, TableSpec
 from tsattn.layers.probabilistic import Distribution, ProbabilisticForecaster, with_levels
 from tsattn.metrics import ForecastErrors, QuantileErrors
 from tsattn.quantiles import at_levels
-from tsattn.tasks.optim import Optimizer, Schedule, adam
+from tsattn.tasks.optim import Loss, Optimizer, Schedule, adam
 from tsattn.tasks.task import Task
 
-Loss = Literal["mse", "mae", "huber"]
 LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}
 
 

@@ -14,6 +14,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 Decay = Literal["matrices", "all"]
+Loss = Literal["mse", "mae", "huber"]
 Optimizer = Literal["adam", "adamw"]
 Schedule = Literal["constant", "constant-patchtst", "type1", "type3", "type3-patchtst", "cosine", "onecycle"]
 

@@ -18,6 +18,7 @@ from lightning.pytorch.loggers import CSVLogger
 from tsattn import checkpoint, files, manual, trust
 from tsattn.contracts import ForecastNetwork
 from tsattn.data.modules import TableData
+from tsattn.data.reading import Reading
 from tsattn.recordings.places import revealed, shown
 from tsattn.tasks.forecast import ForecastTask
 from tsattn.tasks.progress import Progress
@@ -51,6 +52,7 @@ class TrainCLI(LightningCLI):
     def __init__(self, command: str, args: list[str], held: contextlib.ExitStack) -> None:
         self.command, self.held = command, held
         args = with_place_of_logger(args)
+        self.data_options = {found[1] for one in args if (found := re.match(r"--data\.(?:init_args\.)?(\w+)", one))}
         trust.guard_parser()
         self.detects = any("tsattn.tasks.detect." in _text(argument) for argument in args)
         owned = re.compile(r"--data\.(init_args\.)?(context|horizon|segments|segment_seconds|max_channels)(=|$)")
@@ -176,9 +178,10 @@ class TrainCLI(LightningCLI):
         spec = checkpoint.read_entry(path).get("spec") or {}
         if "reading" not in spec:  # of recordings, or of before
             return
+        usual = Reading()
         for name, value in {**spec["reading"], "freq": spec.get("gaps") or None}.items():
-            usual = {"decimal": ".", "drop_duplicates": False}.get(name)
-            if name in options and options[name] == usual and name not in ("timestamp", "exclude"):
+            said = name in self.data_options or name == "exclude"  # of columns that this table may not have
+            if not said and name in options and options[name] == getattr(usual, name):
                 options[name] = value
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
